@@ -1,0 +1,20 @@
+import { createHash, randomBytes } from 'node:crypto'
+
+/** A new random identity: 64 lower-case hexadecimal digits, whose first twelve are never all decimal (Docker's rule,
+ * so that a short id can't be read as a number, as a host name of digits would be). */
+export function randomId(): string {
+  for (;;) {
+    const id = randomBytes(32).toString('hex')
+    if (!/^\d{12}/.test(id)) return id
+  }
+}
+
+/** The first twelve digits of an id or digest, without its `sha256:`. */
+export function shortId(id: string): string {
+  return id.replace(/^sha256:/, '').slice(0, 12)
+}
+
+/** `sha256:` and the hexadecimal digest of the bytes. */
+export function sha256(data: string | Uint8Array): string {
+  return 'sha256:' + createHash('sha256').update(data).digest('hex')
+}

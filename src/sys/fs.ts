@@ -1,0 +1,143 @@
+import { closeSync, readSync, fstatSync } from 'node:fs'
+import { must, syscall } from './ffi.ts'
+import { errno, errnoError } from './errno.ts'
+import { nr } from './syscalls.ts'
+
+export const AT_FDCWD = -100
+export const AT_EMPTY_PATH = 0x1000
+export const AT_SYMLINK_NOFOLLOW = 0x100
+export const O_PATH = 0o10000000
+export const O_CLOEXEC = 0o2000000
+export const O_DIRECTORY = 0o200000
+export const O_NOFOLLOW = 0o400000
+
+/** openat2(2) resolve flags. */
+export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const
+
+/** Opens a path inside the directory tree at `root` and never outside it: symbolic links and `..` stay in the tree
+ * (openat2(2), RESOLVE_IN_ROOT). Returns a descriptor, or a negated errno. */
+export function openInRoot(root: number, path: string, flags: number, mode = 0, resolve: number = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS): number {
+  const how = Buffer.alloc(24)
+  how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
+  how.writeBigUInt64LE(BigInt(mode), 8)
+  how.writeBigUInt64LE(BigInt(resolve), 16)
+  for (let tries = 0; ; tries++) {
+    const fd = syscall(nr('openat2'), root, path, how, 24)
+    // EAGAIN: something was renamed meanwhile, and the kernel can't tell whether it was on the way
+    if (fd !== -errno.EAGAIN || tries === 100) return fd
+  }
+}
+
+/** As `openInRoot`, but throws. */
+export function mustOpenInRoot(root: number, path: string, flags: number, mode = 0): number {
+  const fd = openInRoot(root, path, flags, mode)
+  if (fd < 0) throw errnoError(-fd, `open ${path}`)
+  return fd
+}
+
+/** The text of a regular file inside `root`, at most `limit` bytes of it; undefined where there is none. */
+export function readInRoot(root: number, path: string, limit = 4 << 20): string | undefined {
+  const fd = openInRoot(root, path, 0o4000) // O_NONBLOCK: a FIFO put there must not hang the caller
+  if (fd < 0) return undefined
+  try {
+    const stat = fstatSync(fd)
+    if (!stat.isFile()) return undefined
+    const buffer = Buffer.alloc(Math.min(stat.size, limit))
+    let length = 0
+    while (length < buffer.length) {
+      const n = readSync(fd, buffer, length, buffer.length - length, null)
+      if (n === 0) break
+      length += n
+    }
+    return buffer.toString('utf8', 0, length)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** mkfifo(3). */
+export function makeFifo(path: string, mode: number): void {
+  must(`mkfifo ${path}`, nr('mknodat'), AT_FDCWD, path, 0o010000 | mode, 0)
+}
+
+/** mknodat(2): type and mode bits together, and the device for a device node. */
+export function makeNode(dirfd: number, name: string, mode: number, device: number): void {
+  must(`mknod ${name}`, nr('mknodat'), dirfd, name, mode, device)
+}
+
+/** A device number as the kernel packs it in 32 bits (makedev(3)). */
+export function makeDevice(major: number, minor: number): number {
+  return ((minor & 0xff) | ((major & 0xfff) << 8) | ((minor & ~0xff) << 12)) >>> 0
+}
+
+/** The major and minor number of a device. */
+export function splitDevice(device: number): { major: number, minor: number } {
+  return { major: (device >>> 8) & 0xfff, minor: (device & 0xff) | ((device >>> 12) & 0xfff00) }
+}
+
+/** Duplicates a descriptor of another process into this one (pidfd_getfd(2)). */
+export function takeDescriptor(pid: number, fd: number): number {
+  const pidfd = must(`pidfd_open ${pid}`, nr('pidfd_open'), pid, 0)
+  try {
+    return must(`pidfd_getfd ${pid}`, nr('pidfd_getfd'), pidfd, fd, 0)
+  } finally {
+    closeSync(pidfd)
+  }
+}
+
+/** The size of a terminal, in characters (ioctl_tty(2), TIOCSWINSZ). */
+export function setWindowSize(fd: number, rows: number, columns: number): void {
+  const size = Buffer.alloc(8)
+  size.writeUInt16LE(rows, 0)
+  size.writeUInt16LE(columns, 2)
+  must('ioctl TIOCSWINSZ', nr('ioctl'), fd, 0x5414, size)
+}
+
+/** The extended attributes of an open file or, for O_PATH descriptors, of /proc/self/fd/N: name to value. */
+export function readAttributes(path: string): Map<string, Buffer> {
+  const attributes = new Map<string, Buffer>()
+  const size = syscall(nr('llistxattr'), path, null, 0)
+  if (size === -errno.EOPNOTSUPP || size === 0) return attributes
+  if (size < 0) throw errnoError(-size, `llistxattr ${path}`)
+  const list = Buffer.alloc(size)
+  const length = must(`llistxattr ${path}`, nr('llistxattr'), path, list, size)
+  for (const name of list.toString('latin1', 0, length).split('\0')) {
+    if (!name) continue
+    const valueSize = syscall(nr('lgetxattr'), path, name, null, 0)
+    if (valueSize === -errno.ENODATA) continue
+    if (valueSize < 0) throw errnoError(-valueSize, `lgetxattr ${path}`)
+    const value = Buffer.alloc(valueSize)
+    if (valueSize > 0) must(`lgetxattr ${path}`, nr('lgetxattr'), path, name, value, valueSize)
+    attributes.set(name, value)
+  }
+  return attributes
+}
+
+/** One extended attribute, or undefined. The name's bytes are latin1. */
+export function getAttribute(path: string, name: string): Buffer | undefined {
+  const value = Buffer.alloc(256)
+  const size = syscall(nr('lgetxattr'), path, name, value, value.length)
+  return size < 0 ? undefined : value.subarray(0, size)
+}
+
+/** Sets an extended attribute without following a link. Returns 0 or a negated errno. */
+export function setAttribute(path: string, name: string, value: Uint8Array): number {
+  return syscall(nr('lsetxattr'), path, name, value, value.length, 0)
+}
+
+/** rename with flags: RENAME_NOREPLACE is 1, RENAME_EXCHANGE 2 (renameat2(2)). */
+export function renameWith(from: string, to: string, flags: number): void {
+  must(`rename ${from}`, nr('renameat2'), AT_FDCWD, from, AT_FDCWD, to, flags)
+}
+
+/** Writes the dirty pages of the file system that a descriptor is on (syncfs(2)). */
+export function syncFileSystem(fd: number): void {
+  must('syncfs', nr('syncfs'), fd)
+}
+
+/** The magic number of the file system at a path (statfs(2), f_type). */
+export function fileSystemType(path: string): number {
+  const buffer = Buffer.alloc(256)
+  must(`statfs ${path}`, nr('statfs'), path, buffer)
+  return buffer.readUInt32LE(0)
+}
