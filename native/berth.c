@@ -50,7 +50,7 @@ enum op { SYS, FMT, ASSERT, EXEC, EMIT };
 enum kind { VALUE, POINTER, REGISTER, MEMORY32 };
 enum { SKIP_ON_SUCCESS = 1 }; /* step.mode: skip after success instead of after a tolerated error */
 enum register_name { EVENTS = 0, CHILD_PID = 1, EXIT_STATUS = 2 };
-enum event { STARTED = 1, FAILED = 2, EXITED = 3, FINISHED = 4, REACHED = 5 };
+enum event { STARTED = 1, FAILED = 2, EXITED = 3, REACHED = 4 };
 
 struct step {
   u8 op, out, skip, mode;
@@ -161,8 +161,10 @@ static long run(struct program *p, enum stage stage) {
     long r = run_step(p, s, place);
     int failed = r < 0 && r >= -4095;
     if (failed && s->tolerate[0] != 0xffff && s->tolerate[0] != -r && s->tolerate[1] != -r) {
-      p->failed_step = place;
-      p->failed_errno = (u32)-r;
+      if (!p->failed_errno) { /* the child's failure, where the monitor only stumbles over its consequence, comes first */
+        p->failed_step = place;
+        p->failed_errno = (u32)-r;
+      }
       return -r;
     }
     if (s->out != NO_REGISTER) p->reg[s->out] = r;
@@ -197,10 +199,10 @@ static s64 await_child(struct program *p) {
   }
 }
 
+/* FINI comes before the record, so that what it writes is there when the daemon looks, or comes back. */
 static void finish(struct program *p, u32 type, u32 step, s64 value, s64 detail) {
-  emit(p, type, step, value, detail);
   run(p, FINI);
-  emit(p, FINISHED, 0, 0, 0);
+  emit(p, type, step, value, detail);
   S(__NR_exit_group, 0);
 }
 

@@ -148,7 +148,12 @@ export class Program {
     this.#add(stage, op.emit, 0, [value, detail], {})
   }
 
-  /** Makes the program clone a child: flags of clone3(2); `cgroup` is the register with a cgroup v2 directory. */
+  /** Sets 32 bits of the data. */
+  setWord(at: Pointer, value: number): void {
+    ;(at.kept ? this.#kept : this.#once).bytes.writeUInt32LE(value >>> 0, at.offset)
+  }
+
+  /** Makes the program clone a child: flags of clone3(2). Returns where its struct clone_args stands. */
   clone(flags: bigint): Pointer {
     const args = Buffer.alloc(88) // struct clone_args, up to the member cgroup
     args.writeBigUInt64LE(flags, 0)
@@ -238,7 +243,10 @@ function encodeStep(program: Buffer, at: number, step: Step, address: (p: Pointe
   let kinds = 0
   step.args.forEach((arg, i) => {
     const slot = at + 16 + i * 8
-    if (typeof arg === 'number') program.writeBigInt64LE(BigInt(arg), slot)
+    if (typeof arg === 'number') {
+      program.writeInt32LE(arg | 0, slot)
+      program.writeInt32LE(Math.floor(arg / 0x1_0000_0000), slot + 4)
+    }
     else if (typeof arg === 'bigint') program.writeBigInt64LE(BigInt.asIntN(64, arg), slot)
     else if (typeof arg === 'string' || arg instanceof Uint8Array) throw new Error('unplaced operand')
     else if (arg.kind === 'pointer') {

@@ -12,7 +12,6 @@ export type MonitorEvent =
   | { type: 'started', pid: number }
   | { type: 'failed', step: number, errno: number, candidate: number }
   | { type: 'exited', status: number }
-  | { type: 'finished' }
   | { type: 'reached', value: number, detail: number }
 
 const RECORD = 32
@@ -27,8 +26,7 @@ export function* parseEvents(chunk: Buffer): Generator<MonitorEvent> {
       case 1: yield { type: 'started', pid: value }; break
       case 2: yield { type: 'failed', step, errno: value, candidate: detail }; break
       case 3: yield { type: 'exited', status: value }; break
-      case 4: yield { type: 'finished' }; break
-      case 5: yield { type: 'reached', value, detail }; break
+      case 4: yield { type: 'reached', value, detail }; break
       default: throw new Error(`unknown monitor event ${chunk.readUInt32LE(at)}`)
     }
   }

@@ -1,0 +1,314 @@
+import { posix } from 'node:path'
+import { errno } from '../sys/errno.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, RESOLVE, makeDevice } from '../sys/fs.ts'
+import type { Operand, Pointer, Program, Register } from '../sys/program.ts'
+import { MOUNT_ATTR, MS, parseMountOptions, rootPropagation, type MountOptions } from './mountflags.ts'
+import type { CgroupTrees } from './cgroups/cgroup.ts'
+import type { Device, Mount, Spec } from './spec.ts'
+import { invalid } from '../lib/errors.ts'
+
+/** How the root file system comes to its place: a mount to make in the container's own mount namespace, or a directory
+ * that is there already. */
+export type RootMount =
+  | { type: 'overlay', target: string, options: string, workdir: string }
+  | { type: 'bind', target: string, source: string }
+
+const AT_RECURSIVE = 0x8000
+const OPEN_TREE_CLONE = 1
+const MOVE_EMPTY_PATHS = 0x04 | 0x40 // MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
+const MNT_DETACH = 2
+const MS_BIND = 4096
+const S_IFREG = 0o100000
+const S_IFCHR = 0o020000
+const S_IFBLK = 0o060000
+const S_IFIFO = 0o010000
+const PROC_SUPER_MAGIC = 0x9fa0
+
+/** Adds to stage `child` the steps that build a container's file system and make it the root. Every path inside it is
+ * resolved by openat2 in the root, and every mount is made through a descriptor, so no link in the image or put there
+ * meanwhile by another container leads out (CVE-2019-16884, CVE-2021-30465, CVE-2025-31133). */
+export class RootfsSteps {
+  readonly #program: Program
+  readonly #root: Register
+  readonly #target: Register
+  readonly #parent: Register
+  readonly #mount: Register
+  readonly #scratch: Register
+  readonly #hows = new Map<string, Pointer>()
+
+  constructor(program: Program) {
+    this.#program = program
+    this.#root = program.register()
+    this.#target = program.register()
+    this.#parent = program.register()
+    this.#mount = program.register()
+    this.#scratch = program.register()
+  }
+
+  /** The descriptor of the root file system while it is built. */
+  get root(): Register {
+    return this.#root
+  }
+
+  /** Makes the mount namespace the container's own and mounts its root. */
+  begin(spec: Spec, rootMount: RootMount): void {
+    const p = this.#program
+    p.sys('child', 'mount', ['none', '/', 0, rootPropagation(spec.linux?.rootfsPropagation), 0], { doing: 'make the mounts private' })
+    if (rootMount.type === 'overlay') {
+      p.sys('child', 'chdir', [rootMount.workdir], { doing: `open ${rootMount.workdir}` })
+      p.sys('child', 'mount', ['overlay', rootMount.target, 'overlay', 0, rootMount.options], { doing: `mount the root file system on ${rootMount.target}` })
+    } else p.sys('child', 'mount', [rootMount.source, rootMount.target, 0, MS_BIND | MS.REC, 0], { doing: `mount ${rootMount.source} on ${rootMount.target}` })
+    // a shared parent mount would carry pivot_root's changes to the host
+    p.sys('child', 'openat', [AT_FDCWD, rootMount.target, O_PATH | O_DIRECTORY | O_CLOEXEC], { out: this.#root, doing: `open ${rootMount.target}` })
+  }
+
+  /** Makes the root the root. */
+  pivot(): void {
+    const p = this.#program
+    p.sys('child', 'fchdir', [this.#root], { doing: 'enter the root file system' })
+    p.sys('child', 'pivot_root', ['.', '.'], { doing: 'pivot_root' })
+    p.sys('child', 'umount2', ['.', MNT_DETACH], { doing: "let go of the host's root" })
+    p.sys('child', 'chdir', ['/'], { doing: 'enter /' })
+  }
+
+  /** Makes `/` read-only, its submounts not. */
+  readonlyRoot(): void {
+    this.#program.sys('child', 'mount_setattr', [AT_FDCWD, '/', 0, this.#attributes(MOUNT_ATTR.RDONLY, 0), 32], { doing: 'make / read-only' })
+  }
+
+  #how(flags: number, resolve: number): Pointer {
+    const key = `${flags}/${resolve}`
+    let pointer = this.#hows.get(key)
+    if (!pointer) {
+      const how = Buffer.alloc(24)
+      how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
+      how.writeBigUInt64LE(BigInt(resolve), 16)
+      pointer = this.#program.bytes(how)
+      this.#hows.set(key, pointer)
+    }
+    return pointer
+  }
+
+  #attributes(set: number, clear: number, propagation = 0): Buffer {
+    const attributes = Buffer.alloc(32)
+    attributes.writeBigUInt64LE(BigInt(set), 0)
+    attributes.writeBigUInt64LE(BigInt(clear), 8)
+    attributes.writeBigUInt64LE(BigInt(propagation), 16)
+    return attributes
+  }
+
+  #openIn(path: string, flags: number, out: Register, options: { tolerate?: readonly number[], skip?: number, skipOnSuccess?: boolean } = {}): void {
+    const inside = path.replace(/^\/+/, '') || '.'
+    this.#program.sys('child', 'openat2', [this.#root, inside, this.#how(flags, RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS), 24],
+      { out, doing: `open ${path} in the root file system`, ...options })
+  }
+
+  /** Opens a mount target, and makes it, and the directories above it, where they are missing. */
+  openTarget(destination: string, kind: 'directory' | 'file'): void {
+    const p = this.#program
+    const path = cleanPath(destination)
+    const parts = path.split('/').filter(Boolean)
+    const steps: (() => void)[] = []
+    parts.forEach((name, i) => {
+      steps.push(() => this.#openIn('/' + parts.slice(0, i).join('/'), O_PATH | O_DIRECTORY, this.#parent))
+      steps.push(() => kind === 'file' && i === parts.length - 1
+        ? p.sys('child', 'mknodat', [this.#parent, name, S_IFREG | 0o644, 0], { tolerate: [errno.EEXIST], doing: `make ${path}` })
+        : p.sys('child', 'mkdirat', [this.#parent, name, 0o755], { tolerate: [errno.EEXIST], doing: `make ${path}` }))
+      steps.push(() => p.sys('child', 'close', [this.#parent], { tolerate: 'all' }))
+    })
+    const last = parts.at(-1) ?? '.'
+    // a link that leads nowhere gives way to the mount target
+    steps.push(() => this.#openIn(path, O_PATH, this.#target, { tolerate: [errno.ENOENT], skip: 4, skipOnSuccess: true }))
+    steps.push(() => this.#openIn(posix.dirname(path), O_PATH | O_DIRECTORY, this.#parent))
+    steps.push(() => p.sys('child', 'unlinkat', [this.#parent, last, 0], { tolerate: [errno.ENOENT] }))
+    steps.push(() => p.sys('child', 'mknodat', [this.#parent, last, S_IFREG | 0o644, 0], { doing: `make ${path}` }))
+    steps.push(() => this.#openIn(path, O_PATH, this.#target))
+    this.#openIn(path, O_PATH, this.#target, { tolerate: [errno.ENOENT], skip: steps.length, skipOnSuccess: true })
+    for (const step of steps) step()
+  }
+
+  /** Mounts what stands in register `mount` on the open target. */
+  #attach(what: string): void {
+    this.#program.sys('child', 'move_mount', [this.#mount, '', this.#target, '', MOVE_EMPTY_PATHS], { doing: what })
+    this.#program.sys('child', 'close', [this.#mount])
+    this.#program.sys('child', 'close', [this.#target])
+  }
+
+  #openTree(source: string, recursive: boolean, doing: string, options: { tolerate?: readonly number[], skip?: number } = {}): void {
+    this.#program.sys('child', 'open_tree', [AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC | (recursive ? AT_RECURSIVE : 0)],
+      { out: this.#mount, doing, ...options })
+  }
+
+  #setAttributes(options: MountOptions, what: string, userNamespace?: Register): void {
+    const p = this.#program
+    const change = (flags: number, data: Buffer): void =>
+      p.sys('child', 'mount_setattr', [this.#mount, '', AT_EMPTY_PATH | flags, data, 32], { doing: `${what}: set its attributes` })
+    if (options.set || options.clear) change(0, this.#attributes(options.set, options.clear))
+    if (options.setRecursive || options.clearRecursive) change(AT_RECURSIVE, this.#attributes(options.setRecursive, options.clearRecursive))
+    if (options.propagation) change(options.propagation.recursive ? AT_RECURSIVE : 0, this.#attributes(0, 0, options.propagation.type))
+    if (userNamespace) {
+      const attributes = p.bytes(this.#attributes(MOUNT_ATTR.IDMAP, 0))
+      p.sys('child', 'mount_setattr', [this.#mount, '', AT_EMPTY_PATH | (options.idmap === 'ridmap' ? AT_RECURSIVE : 0), attributes, 32], { doing: `${what}: map its ids` })
+    }
+  }
+
+  /** A bind mount of something on the host. `kind` is what the source is, so that a missing target is made alike. */
+  bind(source: string, destination: string, kind: 'directory' | 'file', options: MountOptions): void {
+    const what = `mount ${source} on ${destination}`
+    this.#openTree(source, options.recursive, what)
+    this.#setAttributes({ ...options, propagation: options.propagation ?? { type: MS.PRIVATE, recursive: true } }, what)
+    this.openTarget(destination, kind)
+    this.#attach(what)
+  }
+
+  /** A new file system (fsopen(2)). */
+  mount(type: string, source: string, destination: string, options: MountOptions): void {
+    const p = this.#program
+    const what = `mount ${type} on ${destination}`
+    const fs = this.#scratch
+    p.sys('child', 'fsopen', [type, 1], { out: fs, doing: what })
+    const configure = (command: number, key: Operand, value: Operand): void => p.sys('child', 'fsconfig', [fs, command, key, value, 0], { doing: what })
+    configure(FSCONFIG.STRING, 'source', source)
+    for (const { key, value } of options.data) configure(value === undefined ? FSCONFIG.FLAG : FSCONFIG.STRING, key, value ?? 0)
+    configure(FSCONFIG.CREATE, 0, 0)
+    p.sys('child', 'fsmount', [fs, 1, options.set], { out: this.#mount, doing: what })
+    p.sys('child', 'close', [fs])
+    if (options.propagation) this.#setAttributes({ ...options, set: 0, clear: 0 }, what)
+    this.openTarget(destination, 'directory')
+    this.#attach(what)
+  }
+
+  /** Binds a part of the root over itself with other attributes: read-only paths. A path that is not there is left out. */
+  readonly(path: string): void {
+    const p = this.#program
+    this.#openIn(path, O_PATH, this.#target, { tolerate: [errno.ENOENT], skip: 5 })
+    p.sys('child', 'open_tree', [this.#target, '', OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH | AT_RECURSIVE], { out: this.#mount, doing: `make ${path} read-only` })
+    p.sys('child', 'mount_setattr', [this.#mount, '', AT_EMPTY_PATH | AT_RECURSIVE, this.#attributes(MOUNT_ATTR.RDONLY, 0), 32], { doing: `make ${path} read-only` })
+    this.#attach(`make ${path} read-only`)
+  }
+
+  /** Hides a path: a file under /dev/null, a directory under an empty read-only tmpfs. /dev/null is the host's, opened
+   * before anything of the container's is looked at. */
+  mask(path: string, nullDevice: Register): void {
+    const p = this.#program
+    const what = `mask ${path}`
+    this.#openIn(path, O_PATH, this.#target, { tolerate: [errno.ENOENT, errno.ENOTDIR], skip: 10 })
+    p.sys('child', 'open_tree', [nullDevice, '', OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH], { out: this.#mount, doing: what })
+    p.sys('child', 'move_mount', [this.#mount, '', this.#target, '', MOVE_EMPTY_PATHS], { doing: what, tolerate: [errno.ENOTDIR, errno.EINVAL], skip: 6, skipOnSuccess: true })
+    p.sys('child', 'close', [this.#mount])
+    p.sys('child', 'fsopen', ['tmpfs', 1], { out: this.#scratch, doing: what })
+    p.sys('child', 'fsconfig', [this.#scratch, FSCONFIG.CREATE, 0, 0, 0], { doing: what })
+    p.sys('child', 'fsmount', [this.#scratch, 1, MOUNT_ATTR.RDONLY], { out: this.#mount, doing: what })
+    p.sys('child', 'move_mount', [this.#mount, '', this.#target, '', MOVE_EMPTY_PATHS], { doing: what })
+    p.sys('child', 'close', [this.#scratch])
+    p.sys('child', 'close', [this.#mount], { tolerate: 'all' })
+    p.sys('child', 'close', [this.#target], { tolerate: 'all' })
+  }
+
+  /** A device node; in a user namespace, where mknod is refused, the host's node is bound instead. */
+  device(device: Device, inUserNamespace: boolean): void {
+    const p = this.#program
+    const path = cleanPath(device.path)
+    const what = `make the device ${path}`
+    if (inUserNamespace) {
+      this.bind(path, path, 'file', parseMountOptions(['bind']))
+      return
+    }
+    const type = { c: S_IFCHR, u: S_IFCHR, b: S_IFBLK, p: S_IFIFO }[device.type]
+    const name = posix.basename(path)
+    this.#openParent(path)
+    p.sys('child', 'unlinkat', [this.#parent, name, 0], { tolerate: [errno.ENOENT], doing: what })
+    p.sys('child', 'mknodat', [this.#parent, name, type | (device.fileMode ?? 0o666) & 0o7777, makeDevice(device.major ?? 0, device.minor ?? 0)], { doing: what })
+    if (device.uid || device.gid) p.sys('child', 'fchownat', [this.#parent, name, device.uid ?? 0, device.gid ?? 0, 0x100], { doing: what })
+    p.sys('child', 'close', [this.#parent])
+  }
+
+  /** A symbolic link, unless something has its name. */
+  link(target: string, path: string): void {
+    this.#openParent(path)
+    this.#program.sys('child', 'symlinkat', [target, this.#parent, posix.basename(path)], { tolerate: [errno.EEXIST], doing: `link ${path}` })
+    this.#program.sys('child', 'close', [this.#parent])
+  }
+
+  /** An empty file, unless something has its name. */
+  touch(path: string): void {
+    this.#openParent(path)
+    this.#program.sys('child', 'mknodat', [this.#parent, posix.basename(path), S_IFREG | 0o755, 0], { tolerate: [errno.EEXIST, errno.EROFS], doing: `make ${path}` })
+    this.#program.sys('child', 'close', [this.#parent])
+  }
+
+  #openParent(path: string): void {
+    const parent = posix.dirname(path)
+    if (parent !== '/' && parent !== '/dev') {
+      this.openTarget(parent, 'directory')
+      this.#program.sys('child', 'dup', [this.#target], { out: this.#parent })
+      this.#program.sys('child', 'close', [this.#target])
+    } else this.#openIn(parent, O_PATH | O_DIRECTORY, this.#parent)
+  }
+
+  /** Binds an open descriptor (a terminal) over a file. */
+  bindDescriptor(descriptor: Register, destination: string): void {
+    this.#program.sys('child', 'open_tree', [descriptor, '', OPEN_TREE_CLONE | O_CLOEXEC | AT_EMPTY_PATH], { out: this.#mount, doing: `mount the terminal on ${destination}` })
+    this.openTarget(destination, 'file')
+    this.#attach(`mount the terminal on ${destination}`)
+  }
+
+  /** Writes a value below /proc/sys, once it is sure that it is procfs (CVE-2025-52881). */
+  sysctl(name: string, value: string): void {
+    const p = this.#program
+    const path = '/proc/sys/' + name.replaceAll('.', '/')
+    const fd = this.#scratch
+    const statfs = p.space(128)
+    this.#openIn(path, 1, fd)
+    p.sys('child', 'fstatfs', [fd, statfs], { doing: `write sysctl key ${name}` })
+    p.assert('child', { kind: 'word', at: statfs }, PROC_SUPER_MAGIC, errno.EINVAL, { doing: `write sysctl key ${name}: it is not procfs` })
+    p.sys('child', 'write', [fd, value, Buffer.byteLength(value)], { doing: `write sysctl key ${name}` })
+    p.sys('child', 'close', [fd])
+  }
+
+  /** Opens the slave and the master of a new terminal in the container's own devpts. */
+  openTerminal(master: Register, slave: Register): void {
+    const p = this.#program
+    const unlock = p.space(8)
+    this.#openIn('/dev/pts/ptmx', 0o2 | 0o400, master)
+    p.sys('child', 'ioctl', [master, 0x40045431, unlock], { doing: 'unlock the terminal' }) // TIOCSPTLCK
+    p.sys('child', 'ioctl', [master, 0x5441, 0o2 | 0o400 | O_CLOEXEC], { out: slave, doing: 'open the terminal' }) // TIOCGPTPEER
+  }
+
+  /** Mounts cgroups as a container sees them. */
+  cgroups(mount: Mount, trees: CgroupTrees, cgroupPath: string, ownNamespace: boolean): void {
+    const options = parseMountOptions(mount.options ?? [])
+    const attributes = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC
+    const readonly = options.set & MOUNT_ATTR.RDONLY
+    if (trees.version === 2) {
+      if (ownNamespace) this.mount('cgroup2', 'cgroup', mount.destination, { ...options, set: attributes | readonly, data: [] })
+      else this.bind(posix.join(trees.trees.get('unified')!, cgroupPath), mount.destination, 'directory', { ...options, bind: true, recursive: true, set: attributes | readonly })
+      return
+    }
+    this.mount('tmpfs', 'tmpfs', mount.destination, { ...parseMountOptions(['nosuid', 'nodev', 'noexec', 'mode=755']), set: attributes })
+    const seen = new Map<string, string>()
+    for (const [controller, mountPoint] of trees.trees) {
+      const directory = posix.basename(mountPoint)
+      const destination = posix.join(mount.destination, directory)
+      if (controller !== directory && controller !== 'systemd') this.link(directory, posix.join(mount.destination, controller))
+      if (seen.has(mountPoint)) continue
+      seen.set(mountPoint, controller)
+      this.bind(posix.join(mountPoint, cgroupPath), destination, 'directory', { ...options, bind: true, recursive: false, set: attributes | readonly })
+    }
+    if (readonly) this.remount(mount.destination, readonly)
+  }
+
+  /** Sets attributes of the mount at a path in the root. */
+  remount(path: string, set: number): void {
+    this.#openIn(path, O_PATH, this.#target)
+    this.#program.sys('child', 'mount_setattr', [this.#target, '', AT_EMPTY_PATH, this.#attributes(set, 0), 32], { doing: `make ${path} read-only` })
+    this.#program.sys('child', 'close', [this.#target])
+  }
+}
+
+/** An absolute path without `.`, `..` and doubled slashes. A NUL or a relative path is refused. */
+export function cleanPath(path: string): string {
+  if (path.includes('\0')) throw invalid(`invalid path: ${JSON.stringify(path)}`)
+  return posix.resolve('/', path)
+}
