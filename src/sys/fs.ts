@@ -15,14 +15,14 @@ export const O_NOFOLLOW = 0o400000
 export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const
 
 /** Opens a path inside the directory tree at `root` and never outside it: symbolic links and `..` stay in the tree
- * (openat2(2), RESOLVE_IN_ROOT). Returns a descriptor, or a negated errno. */
-export function openInRoot(root: number, path: string, flags: number, mode = 0, resolve: number = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS): number {
+ * (openat2(2), RESOLVE_IN_ROOT). A path of any bytes comes as a buffer. Returns a descriptor, or a negated errno. */
+export function openInRoot(root: number, path: string | Buffer, flags: number, mode = 0, resolve: number = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS): number {
   const how = Buffer.alloc(24)
   how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
   how.writeBigUInt64LE(BigInt(mode), 8)
   how.writeBigUInt64LE(BigInt(resolve), 16)
   for (let tries = 0; ; tries++) {
-    const fd = syscall(nr('openat2'), root, path, how, 24)
+    const fd = syscall(nr('openat2'), root, typeof path === 'string' ? path : Buffer.concat([path, Buffer.alloc(1)]), how, 24)
     // EAGAIN: something was renamed meanwhile, and the kernel can't tell whether it was on the way
     if (fd !== -errno.EAGAIN || tries === 100) return fd
   }
@@ -93,21 +93,22 @@ export function setWindowSize(fd: number, rows: number, columns: number): void {
   must('ioctl TIOCSWINSZ', nr('ioctl'), fd, 0x5414, size)
 }
 
-/** The extended attributes of an open file or, for O_PATH descriptors, of /proc/self/fd/N: name to value. */
-export function readAttributes(path: string): Map<string, Buffer> {
+/** The extended attributes of a file, not following a link unless asked to: name to value. */
+export function readAttributes(path: string, follow = false): Map<string, Buffer> {
   const attributes = new Map<string, Buffer>()
-  const size = syscall(nr('llistxattr'), path, null, 0)
-  if (size === -errno.EOPNOTSUPP || size === 0) return attributes
+  const at = Buffer.from(path + '\0', 'latin1')
+  const [list, get] = follow ? [nr('listxattr'), nr('getxattr')] : [nr('llistxattr'), nr('lgetxattr')]
+  const size = syscall(list, at, null, 0)
+  if (size === -errno.EOPNOTSUPP || size === -errno.ENOENT || size === 0) return attributes
   if (size < 0) throw errnoError(-size, `llistxattr ${path}`)
-  const list = Buffer.alloc(size)
-  const length = must(`llistxattr ${path}`, nr('llistxattr'), path, list, size)
-  for (const name of list.toString('latin1', 0, length).split('\0')) {
+  const names = Buffer.alloc(size)
+  const length = must(`llistxattr ${path}`, list, at, names, size)
+  for (const name of names.toString('latin1', 0, length).split('\0')) {
     if (!name) continue
-    const valueSize = syscall(nr('lgetxattr'), path, name, null, 0)
-    if (valueSize === -errno.ENODATA) continue
-    if (valueSize < 0) throw errnoError(-valueSize, `lgetxattr ${path}`)
+    const valueSize = syscall(get, at, name, null, 0)
+    if (valueSize < 0) continue // removed meanwhile, or not for us to read
     const value = Buffer.alloc(valueSize)
-    if (valueSize > 0) must(`lgetxattr ${path}`, nr('lgetxattr'), path, name, value, valueSize)
+    if (valueSize > 0) must(`lgetxattr ${path}`, get, at, name, value, valueSize)
     attributes.set(name, value)
   }
   return attributes
@@ -141,3 +142,44 @@ export function fileSystemType(path: string): number {
   must(`statfs ${path}`, nr('statfs'), path, buffer)
   return buffer.readUInt32LE(0)
 }
+
+/** What statx(2) tells of a file. Times are seconds and nanoseconds. */
+export interface Status {
+  mode: number, uid: number, gid: number, size: number, links: number, inode: bigint, device: string
+  major: number, minor: number, seconds: number, nanoseconds: number
+}
+
+const statxBuffer = Buffer.alloc(256)
+
+/** The status of `name` in a directory, not following a link; of the directory itself for ''. Names are byte strings
+ * (latin1). Returns a negated errno where there is none. */
+export function statusAt(directory: number, name: string): Status | number {
+  const result = syscall(nr('statx'), directory, Buffer.from(name + '\0', 'latin1'), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, 0x7ff, statxBuffer)
+  if (result < 0) return result
+  const b = statxBuffer
+  return {
+    links: b.readUInt32LE(16), uid: b.readUInt32LE(20), gid: b.readUInt32LE(24), mode: b.readUInt16LE(28), inode: b.readBigUInt64LE(32),
+    size: Number(b.readBigUInt64LE(40)), seconds: Number(b.readBigInt64LE(112)), nanoseconds: b.readUInt32LE(120),
+    major: b.readUInt32LE(128), minor: b.readUInt32LE(132), device: `${b.readUInt32LE(136)}:${b.readUInt32LE(140)}`,
+  }
+}
+
+/** The target of a link in a directory, as a byte string. */
+export function readLinkAt(directory: number, name: string): string {
+  const buffer = Buffer.alloc(4096)
+  const length = must(`readlink ${name}`, nr('readlinkat'), directory, Buffer.from(name + '\0', 'latin1'), buffer, buffer.length)
+  return buffer.toString('latin1', 0, length)
+}
+
+/** pipe2(2): the read end and the write end, both closed on exec. */
+export function makePipe(size?: number): { read: number, write: number } {
+  const ends = Buffer.alloc(8)
+  must('pipe2', nr('pipe2'), ends, O_CLOEXEC)
+  const pipe = { read: ends.readInt32LE(0), write: ends.readInt32LE(4) }
+  if (size) syscall(nr('fcntl'), pipe.write, 1031, size) // F_SETPIPE_SZ: the default serves where this is refused
+  return pipe
+}
+
+/** Types in a status's mode. */
+export const S_IFMT = 0o170000
+export const fileTypes = { directory: 0o040000, file: 0o100000, symlink: 0o120000, char: 0o020000, block: 0o060000, fifo: 0o010000, socket: 0o140000 } as const

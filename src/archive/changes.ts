@@ -1,0 +1,76 @@
+import { closeSync, readdirSync } from 'node:fs'
+import { syscall } from '../sys/ffi.ts'
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, S_IFMT, fileTypes, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
+import { nr } from '../sys/syscalls.ts'
+
+/** A difference between two trees; the path is absolute and a byte string. */
+export interface Change { path: string, kind: 'modified' | 'added' | 'deleted' }
+
+/** What turns the tree at `before` into that at `after`, both open directories: parents before children, siblings in
+ * byte order. A directory in which something was added or deleted counts as modified, as Docker has it. */
+export function compareTrees(before: number, after: number): Change[] {
+  const changes: Change[] = []
+  compareDirectories(before, after, '', changes)
+  return changes
+}
+
+const bytes = (name: string): Buffer => Buffer.from(name + '\0', 'latin1')
+const isDirectory = (status: Status): boolean => (status.mode & S_IFMT) === fileTypes.directory
+
+/** True where something below was added or deleted directly. */
+function compareDirectories(before: number, after: number, path: string, changes: Change[]): boolean {
+  const old = new Set(readdirSync(`/proc/self/fd/${before}`, 'latin1'))
+  const now = readdirSync(`/proc/self/fd/${after}`, 'latin1')
+  let own = false
+  for (const name of [...new Set([...old, ...now])].sort()) {
+    const at = `${path}/${name}`
+    const was = old.has(name) ? statusAt(before, name) : -2
+    const is = statusAt(after, name)
+    if (typeof is === 'number') {
+      if (typeof was !== 'number') {
+        changes.push({ path: at, kind: 'deleted' })
+        own = true
+      }
+    } else if (typeof was === 'number') {
+      own = true
+      changes.push({ path: at, kind: 'added' })
+      if (isDirectory(is)) within(after, name, (child) => addAll(child, at, changes))
+    } else if (isDirectory(was) && isDirectory(is)) {
+      const place = changes.length
+      let inner = false
+      within(before, name, (oldChild) => within(after, name, (newChild) => {
+        inner = compareDirectories(oldChild, newChild, at, changes)
+      }))
+      if (inner || changed(was, is)) changes.splice(place, 0, { path: at, kind: 'modified' })
+      else if (changes.length > place) changes.splice(place, 0, { path: at, kind: 'modified' })
+    } else if (isDirectory(was) !== isDirectory(is)) {
+      changes.push({ path: at, kind: 'modified' })
+      if (isDirectory(is)) within(after, name, (child) => addAll(child, at, changes))
+    } else if (changed(was, is) || (was.mode & S_IFMT) === fileTypes.symlink && readLinkAt(before, name) !== readLinkAt(after, name)) changes.push({ path: at, kind: 'modified' })
+  }
+  return own
+}
+
+function changed(was: Status, is: Status): boolean {
+  return was.mode !== is.mode || was.uid !== is.uid || was.gid !== is.gid || was.major !== is.major || was.minor !== is.minor
+    || (!isDirectory(is) && (was.size !== is.size || was.seconds !== is.seconds || was.nanoseconds !== is.nanoseconds))
+}
+
+function addAll(directory: number, path: string, changes: Change[]): void {
+  for (const name of readdirSync(`/proc/self/fd/${directory}`, 'latin1').sort()) {
+    const status = statusAt(directory, name)
+    if (typeof status === 'number') continue
+    changes.push({ path: `${path}/${name}`, kind: 'added' })
+    if (isDirectory(status)) within(directory, name, (child) => addAll(child, `${path}/${name}`, changes))
+  }
+}
+
+function within(parent: number, name: string, work: (fd: number) => void): void {
+  const fd = syscall(nr('openat'), parent, bytes(name), O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+  if (fd < 0) return // gone meanwhile
+  try {
+    work(fd)
+  } finally {
+    closeSync(fd)
+  }
+}

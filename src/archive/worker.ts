@@ -1,0 +1,42 @@
+import { closeSync } from 'node:fs'
+import { parentPort } from 'node:worker_threads'
+import { isKind, messageOf, type ErrorKind } from '../lib/errors.ts'
+import { compareTrees, type Change } from './changes.ts'
+import { pack, type PackOptions, type Packed } from './pack.ts'
+import { replay } from './split.ts'
+import { unpack, type Unpacked, type UnpackOptions } from './unpack.ts'
+
+/** What a worker thread is asked. Descriptors are the process's; the worker closes `fd`, the caller the others. */
+export type Task =
+  | { task: 'unpack', fd: number, root: number, options: UnpackOptions }
+  | { task: 'pack', fd: number, root: number, options: PackOptions }
+  | { task: 'replay', fd: number, root: number, split: string }
+  | { task: 'compare', before: number, after: number }
+
+export type Reply = { ok: Unpacked | Packed | Change[] } | { error: { kind: ErrorKind | undefined, message: string, code?: string } }
+
+function perform(task: Task): Unpacked | Packed | Change[] {
+  switch (task.task) {
+    case 'compare': return compareTrees(task.before, task.after)
+    case 'unpack':
+    case 'pack':
+    case 'replay':
+      try {
+        if (task.task === 'unpack') return unpack(task.fd, task.root, task.options)
+        return task.task === 'pack' ? pack(task.fd, task.root, task.options) : replay(task.fd, task.root, task.split)
+      } finally {
+        closeSync(task.fd)
+      }
+  }
+}
+
+parentPort?.on('message', (task: Task) => {
+  let reply: Reply
+  try {
+    reply = { ok: perform(task) }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    reply = { error: { kind: isKind(error) ? error.kind : undefined, message: messageOf(error), ...(code && { code }) } }
+  }
+  parentPort!.postMessage(reply)
+})

@@ -1,0 +1,144 @@
+import { constants, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, closeSync, symlinkSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { randomBytes } from 'node:crypto'
+import { codeOf, conflict, notFound, unsupported } from '../lib/errors.ts'
+import { discard } from '../lib/files.ts'
+import { must, syscall } from '../sys/ffi.ts'
+import { errno, errnoError } from '../sys/errno.ts'
+import { AT_FDCWD, fileSystemType } from '../sys/fs.ts'
+import { nr } from '../sys/syscalls.ts'
+import type { GraphDriver, TreeMount } from './driver.ts'
+
+const MAX_LOWERS = 125 // what a page of mount options holds, with room for the other options
+const FSCONFIG_SET_STRING = 1
+const FSCONFIG_CMD_CREATE = 6
+
+const fileSystemNames: Record<number, string> = { 0xef53: 'extfs', 0x9123683e: 'btrfs', 0x58465342: 'xfs', 0x01021994: 'tmpfs', 0x794c7630: 'overlayfs', 0x2fc12fc1: 'zfs' }
+
+/** Opens the overlay driver: each layer a directory `ID/diff`, stacked by overlayfs (kernel: filesystems/overlayfs). A
+ * layer's `lower` file names the directories under it by short links in `l/`, which keep a mount of 125 layers within
+ * the page of options that mount(2) takes. */
+export function openOverlay(root: string): GraphDriver {
+  mkdirSync(join(root, 'l'), { recursive: true, mode: 0o700 })
+  const of = (id: string, ...names: string[]): string => join(root, id, ...names)
+  const known = (id: string): void => {
+    if (!existsSync(of(id, 'link'))) throw notFound(`layer ${id} does not exist`)
+  }
+  const lowersOf = (id: string): string[] => readFileSync(of(id, 'lower'), 'utf8').split(':').filter(Boolean)
+
+  return {
+    name: 'overlay2',
+    deletions: 'overlay',
+
+    async create(id, parent) {
+      if (existsSync(of(id, 'link'))) throw conflict(`layer ${id} exists already`)
+      let lowers: string[] = []
+      if (parent !== undefined) {
+        known(parent)
+        lowers = ['l/' + readFileSync(of(parent, 'link'), 'utf8'), ...lowersOf(parent)]
+      }
+      if (lowers.length > MAX_LOWERS) throw unsupported(`max depth exceeded: overlay stands on at most ${MAX_LOWERS} layers`)
+      const link = randomBytes(8).toString('hex')
+      mkdirSync(of(id, 'diff'), { recursive: true })
+      mkdirSync(of(id, 'work'), { mode: 0o700 })
+      mkdirSync(of(id, 'merged'), { mode: 0o700 })
+      const base = parent === undefined ? undefined : lstatSync(of(parent, 'diff'))
+      chmodSync(of(id, 'diff'), base ? base.mode & 0o7777 : 0o755)
+      if (base && (base.uid || base.gid)) chownSync(of(id, 'diff'), base.uid, base.gid)
+      symlinkSync(`../${id}/diff`, join(root, 'l', link))
+      writeFileSync(of(id, 'lower'), lowers.join(':'))
+      writeFileSync(of(id, 'link'), link) // last: without it the layer is not there
+    },
+
+    async remove(id) {
+      const link = existsSync(of(id, 'link')) ? readFileSync(of(id, 'link'), 'utf8') : undefined
+      await discard(of(id), join(root, '..', 'trash'))
+      if (link) await rm(join(root, 'l', link), { force: true })
+    },
+
+    exists: (id) => existsSync(of(id, 'link')),
+    ids: () => readdirSync(root).filter((name) => name !== 'l'),
+
+    directory(id) {
+      known(id)
+      return of(id, 'diff')
+    },
+
+    mount(id, { volatile }): TreeMount {
+      known(id)
+      const lowers = lowersOf(id)
+      if (lowers.length === 0) return { type: 'bind', target: of(id, 'merged'), source: of(id, 'diff') }
+      const options = `lowerdir=${lowers.join(':')},upperdir=${id}/diff,workdir=${id}/work,index=off,metacopy=off${volatile ? ',volatile' : ''}`
+      return { type: 'overlay', target: of(id, 'merged'), workdir: root, options }
+    },
+
+    open(id) {
+      known(id)
+      const lowers = lowersOf(id).map((lower) => join(root, lower))
+      if (lowers.length === 0) return openSync(of(id, 'diff'), constants.O_RDONLY | constants.O_DIRECTORY)
+      return openDetached(lowers, of(id, 'diff'), of(id, 'work'))
+    },
+
+    status: () => [
+      ['Backing Filesystem', fileSystemNames[fileSystemType(root)] ?? `0x${fileSystemType(root).toString(16)}`],
+      ['Supports d_type', 'true'], ['Using metacopy', 'false'], ['Native Overlay Diff', 'true'], ['userxattr', 'false'],
+    ],
+
+    data(id) {
+      if (!existsSync(of(id, 'link'))) return {}
+      const lowers = lowersOf(id).map((lower) => join(root, lower))
+      return {
+        ...(lowers.length && { LowerDir: lowers.join(':') }),
+        MergedDir: of(id, 'merged'), UpperDir: of(id, 'diff'), WorkDir: of(id, 'work'),
+      }
+    },
+  }
+}
+
+/** An overlay that is mounted nowhere: it lives as long as the descriptor (fsmount(2)). */
+function openDetached(lowers: readonly string[], upper: string, work: string): number {
+  const fs = must('fsopen overlay', nr('fsopen'), 'overlay', 1)
+  try {
+    const configure = (key: string, value: string): number => syscall(nr('fsconfig'), fs, FSCONFIG_SET_STRING, key, value, 0)
+    for (const lower of lowers) {
+      const result = configure('lowerdir+', lower)
+      if (result === -errno.EINVAL) return openMounted(lowers, upper, work) // before Linux 6.8
+      if (result < 0) throw errnoError(-result, `mount overlay on ${lower}`)
+    }
+    for (const [key, value] of [['upperdir', upper], ['workdir', work], ['index', 'off'], ['metacopy', 'off']] as const) {
+      const result = configure(key, value)
+      if (result < 0) throw errnoError(-result, `mount overlay with ${key} ${value}`)
+    }
+    must('mount overlay', nr('fsconfig'), fs, FSCONFIG_CMD_CREATE, 0, 0, 0)
+    return must('fsmount overlay', nr('fsmount'), fs, 1, 0)
+  } finally {
+    closeSync(fs)
+  }
+}
+
+/** As `openDetached`, for kernels whose fsconfig(2) takes no list of lower directories: mounted for a moment. */
+function openMounted(lowers: readonly string[], upper: string, work: string): number {
+  const target = join(upper, '..', 'merged')
+  must('mount overlay', nr('mount'), 'overlay', target, 'overlay', 0, `lowerdir=${lowers.join(':')},upperdir=${upper},workdir=${work},index=off,metacopy=off`)
+  try {
+    return must('open_tree', nr('open_tree'), AT_FDCWD, target, 1 | 0o2000000)
+  } finally {
+    must('umount', nr('umount2'), target, 2)
+  }
+}
+
+/** True where the kernel mounts overlays on this directory's file system. */
+export async function overlayWorks(directory: string): Promise<boolean> {
+  const probe = join(directory, `probe-${process.pid}`)
+  try {
+    for (const name of ['lower', 'upper', 'work']) mkdirSync(join(probe, name), { recursive: true })
+    closeSync(openDetached([join(probe, 'lower')], join(probe, 'upper'), join(probe, 'work')))
+    return true
+  } catch (error) {
+    if (codeOf(error) === undefined) throw error
+    return false
+  } finally {
+    await rm(probe, { recursive: true, force: true })
+  }
+}

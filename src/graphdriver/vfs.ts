@@ -1,0 +1,51 @@
+import { constants, existsSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs'
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { conflict, notFound, system } from '../lib/errors.ts'
+import { discard } from '../lib/files.ts'
+import type { GraphDriver } from './driver.ts'
+
+const run = promisify(execFile)
+
+/** Opens the vfs driver: each layer a whole copy of its parent. Slow and large, it works on every file system. */
+export function openVfs(root: string): GraphDriver {
+  const layers = join(root, 'dir')
+  mkdirSync(layers, { recursive: true, mode: 0o700 })
+  const of = (id: string): string => join(layers, id)
+  const known = (id: string): string => {
+    if (!existsSync(of(id))) throw notFound(`layer ${id} does not exist`)
+    return of(id)
+  }
+  return {
+    name: 'vfs',
+    deletions: 'whole',
+
+    async create(id, parent) {
+      if (existsSync(of(id))) throw conflict(`layer ${id} exists already`)
+      if (parent === undefined) {
+        mkdirSync(of(id), { mode: 0o755 })
+        return
+      }
+      const temporary = `${of(id)}.new`
+      await discard(temporary, join(root, '..', 'trash'))
+      try {
+        // everything is kept: owners, times, links, attributes, holes; blocks are shared where the file system can
+        await run('cp', ['-a', '--reflink=auto', known(parent), temporary])
+      } catch (error) {
+        await discard(temporary, join(root, '..', 'trash'))
+        throw system(`can't copy the layer ${parent}`, error)
+      }
+      renameSync(temporary, of(id))
+    },
+
+    remove: (id) => discard(of(id), join(root, '..', 'trash')),
+    exists: (id) => existsSync(of(id)),
+    ids: () => readdirSync(layers),
+    directory: known,
+    mount: (id) => ({ type: 'bind', target: known(id), source: known(id) }),
+    open: (id) => openSync(known(id), constants.O_RDONLY | constants.O_DIRECTORY),
+    status: () => [],
+    data: () => ({}),
+  }
+}

@@ -1,0 +1,214 @@
+import { closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Readable } from 'node:stream'
+import { randomId, sha256 } from '../lib/ids.ts'
+import { invalid, notFound } from '../lib/errors.ts'
+import type { GraphDB } from '../graphdb/graphdb.ts'
+import type { GraphDriver, TreeMount } from '../graphdriver/driver.ts'
+import { withDescriptor, type Archiver } from '../archive/archive.ts'
+import type { Change } from '../archive/changes.ts'
+import type { Packed } from '../archive/pack.ts'
+
+/** A read-only layer. `chainId` names it together with all below it (OCI image-spec, "Layer ChainID"). */
+export interface Layer {
+  chainId: string
+  diffId: string
+  parent?: string
+  /** The graph driver's id. */
+  driverId: string
+  /** Bytes of the files in it. */
+  size: number
+}
+
+/** The chain ID of a layer on top of a chain. */
+export function chainIdOf(parent: string | undefined, diffId: string): string {
+  return parent === undefined ? diffId : sha256(`${parent} ${diffId}`)
+}
+
+/** Layers by chain ID, shared by the images that have them in common, and containers' own layers on top. */
+export class LayerStore {
+  readonly #graph: GraphDB
+  readonly #driver: GraphDriver
+  readonly #archiver: Archiver
+  readonly #splits: string
+
+  constructor(deps: { graph: GraphDB, driver: GraphDriver, archiver: Archiver, root: string }) {
+    this.#graph = deps.graph
+    this.#driver = deps.driver
+    this.#archiver = deps.archiver
+    this.#splits = join(deps.root, 'layers', deps.driver.name)
+    mkdirSync(this.#splits, { recursive: true, mode: 0o700 })
+  }
+
+  get driver(): GraphDriver {
+    return this.#driver
+  }
+
+  get(chainId: string): Layer {
+    const layer = this.#graph.get<Layer>('layer', chainId)
+    if (!layer) throw notFound(`layer ${chainId} does not exist`)
+    return layer
+  }
+
+  has(chainId: string): boolean {
+    return this.#graph.get<Layer>('layer', chainId) !== undefined
+  }
+
+  /** The layers from the lowest to the named one. */
+  chain(chainId: string | undefined): Layer[] {
+    const layers: Layer[] = []
+    for (let at = chainId; at !== undefined;) {
+      const layer = this.get(at)
+      layers.unshift(layer)
+      at = layer.parent
+    }
+    return layers
+  }
+
+  /** Unpacks an archive as a layer on top of `parent` and returns it, or the equal one that is there already. With
+   * `diffId`, an archive that turns out to be another is refused. Until an image or a layer refers to it, it is kept by
+   * `holder`, an owner in the graph. */
+  async register(archive: Readable, parent: string | undefined, holder: string, options: { diffId?: string, signal?: AbortSignal } = {}): Promise<Layer> {
+    const driverId = randomId()
+    const split = join(this.#splits, driverId)
+    await this.#driver.create(driverId, parent === undefined ? undefined : this.get(parent).driverId)
+    try {
+      const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
+      const { digest, size } = await withDescriptor(root, (fd) => this.#archiver.unpack(archive, fd, {
+        whiteouts: this.#driver.deletions === 'overlay' ? 'overlay' : 'delete', digest: true, split,
+      }, options.signal))
+      const diffId = digest!
+      if (options.diffId && options.diffId !== diffId) throw invalid(`invalid diffID for layer: expected ${JSON.stringify(options.diffId)}, got ${JSON.stringify(diffId)}`)
+      const layer: Layer = { chainId: chainIdOf(parent, diffId), diffId, driverId, size, ...(parent !== undefined && { parent }) }
+      const kept = this.#graph.transaction(() => {
+        const there = this.#graph.get<Layer>('layer', layer.chainId)
+        if (!there) {
+          this.#graph.put('layer', layer.chainId, layer)
+          if (parent !== undefined) this.#graph.link(layer.chainId, 'parent', parent)
+        }
+        this.#graph.link(holder, layer.chainId, layer.chainId)
+        return there ?? layer
+      })
+      if (kept.driverId !== driverId) await this.#discard(driverId)
+      return kept
+    } catch (error) {
+      await this.#discard(driverId)
+      throw error
+    }
+  }
+
+  /** Keeps a layer for a holder while it works, as `register` does. */
+  hold(chainId: string, holder: string): void {
+    this.#graph.link(holder, chainId, chainId)
+  }
+
+  /** Ends a holder's hold on layers, and deletes those that nothing else refers to. */
+  async release(holder: string): Promise<void> {
+    const chainIds = this.#graph.edges(holder).map((edge) => edge.target)
+    this.#graph.transaction(() => chainIds.forEach((chainId) => this.#graph.unlink(holder, chainId)))
+    for (const chainId of chainIds) await this.collect(chainId)
+  }
+
+  /** Deletes a layer, and those below it, as far as nothing refers to them. Returns the chain IDs that went. */
+  async collect(chainId: string): Promise<string[]> {
+    const gone: Layer[] = []
+    this.#graph.transaction(() => {
+      for (let at: string | undefined = chainId; at !== undefined && this.#graph.edgesTo(at).length === 0;) {
+        const layer: Layer | undefined = this.#graph.get<Layer>('layer', at)
+        if (!layer) break
+        this.#graph.remove('layer', at)
+        gone.push(layer)
+        at = layer.parent
+      }
+    })
+    for (const layer of gone) await this.#discard(layer.driverId)
+    return gone.map((layer) => layer.chainId)
+  }
+
+  async #discard(driverId: string): Promise<void> {
+    await this.#driver.remove(driverId)
+    await rm(join(this.#splits, driverId), { force: true })
+  }
+
+  /** The archive that a layer was unpacked from, byte for byte. */
+  archive(chainId: string): { stream: Readable, packed: Promise<Packed> } {
+    const { driverId } = this.get(chainId)
+    const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
+    const replayed = this.#archiver.replay(root, join(this.#splits, driverId))
+    const close = (): void => closeSync(root)
+    replayed.packed.then(close, close)
+    return replayed
+  }
+
+  /** Makes a container's own layer on top of a chain. Its id is the container's. */
+  async createWritable(id: string, parent: string | undefined): Promise<void> {
+    await this.#driver.create(id, parent === undefined ? undefined : this.get(parent).driverId)
+  }
+
+  removeWritable(id: string): Promise<void> {
+    return this.#driver.remove(id)
+  }
+
+  mount(id: string, options: { volatile: boolean }): TreeMount {
+    return this.#driver.mount(id, options)
+  }
+
+  /** Runs `work` with an open descriptor of a container's whole tree. */
+  withTree<T>(id: string, work: (root: number) => Promise<T>): Promise<T> {
+    return withDescriptor(this.#driver.open(id), work)
+  }
+
+  /** What a container changed against the image below it. */
+  async changes(id: string, parent: string | undefined): Promise<Change[]> {
+    return await this.withTree(id, (after) => this.#withChain(parent, (before) => this.#archiver.compare(before, after)))
+  }
+
+  /** Archives what a container changed, as a layer. */
+  async archiveChanges(id: string, parent: string | undefined, keep: (change: Change) => boolean, take: (stream: Readable) => Promise<Layer>): Promise<Layer> {
+    const changes = (await this.changes(id, parent)).filter(keep)
+    return await this.withTree(id, async (root) => {
+      const { stream, packed } = this.#archiver.pack(root, { changes })
+      const layer = await take(stream)
+      await packed
+      return layer
+    })
+  }
+
+  /** A read-only view of an image's tree, through an empty layer that is made for the moment. */
+  async #withChain<T>(chainId: string | undefined, work: (root: number) => Promise<T>): Promise<T> {
+    const id = randomId()
+    await this.createWritable(id, chainId)
+    try {
+      return await this.withTree(id, work)
+    } finally {
+      await this.#driver.remove(id)
+    }
+  }
+
+  /** Runs `work` with an open descriptor of an image's tree, for reading. */
+  withImageTree<T>(chainId: string, work: (root: number) => Promise<T>): Promise<T> {
+    return this.#withChain(chainId, work)
+  }
+
+  /** Bytes that a container's own layer holds. */
+  directory(id: string): string {
+    return this.#driver.directory(id)
+  }
+
+  /** Deletes what no layer and no container owns: what a crash left. `containers` are the ids of those that exist. */
+  async sweep(containers: ReadonlySet<string>): Promise<string[]> {
+    for (const { owner } of this.#graph.edgesUnder('/hold/')) await this.release(owner)
+    const owned = new Set(this.#graph.list<Layer>('layer').map(({ body }) => body.driverId))
+    const lost = this.#driver.ids().filter((id) => !owned.has(id) && !containers.has(id))
+    for (const id of lost) await this.#discard(id)
+    for (const name of readdirSync(this.#splits)) if (!owned.has(name)) await rm(join(this.#splits, name), { force: true })
+    return lost
+  }
+
+  /** Layers in the graph whose directories are gone. */
+  missing(): Layer[] {
+    return this.#graph.list<Layer>('layer').map(({ body }) => body).filter(({ driverId }) => !this.#driver.exists(driverId))
+  }
+}
+
