@@ -1,0 +1,63 @@
+/** An image's configuration (OCI image-spec, "Image Configuration", and what Docker adds to it). */
+export interface ImageConfig {
+  created?: string
+  author?: string
+  architecture: string
+  variant?: string
+  os: string
+  config?: RunConfig
+  container_config?: RunConfig
+  docker_version?: string
+  comment?: string
+  rootfs: { type: 'layers', diff_ids: string[] }
+  history?: HistoryEntry[]
+}
+
+export interface HistoryEntry { created?: string, created_by?: string, author?: string, comment?: string, empty_layer?: boolean }
+
+/** What an image says of the containers made of it; the API's ContainerConfig without what only containers have. */
+export interface RunConfig {
+  Hostname?: string
+  Domainname?: string
+  User?: string
+  AttachStdin?: boolean
+  AttachStdout?: boolean
+  AttachStderr?: boolean
+  ExposedPorts?: Record<string, object> | null
+  Tty?: boolean
+  OpenStdin?: boolean
+  StdinOnce?: boolean
+  Env?: string[] | null
+  Cmd?: string[] | null
+  Image?: string
+  Healthcheck?: Health
+  ArgsEscaped?: boolean
+  Volumes?: Record<string, object> | null
+  WorkingDir?: string
+  Entrypoint?: string[] | null
+  OnBuild?: string[] | null
+  Labels?: Record<string, string> | null
+  StopSignal?: string
+  StopTimeout?: number
+  Shell?: string[] | null
+}
+
+export interface Health { Test?: string[], Interval?: number, Timeout?: number, Retries?: number, StartPeriod?: number, StartInterval?: number }
+
+/** An image as it is kept. */
+export interface Image {
+  /** `sha256:` of the configuration's bytes. */
+  id: string
+  /** The configuration's exact text. */
+  text: string
+  config: ImageConfig
+  /** The chain ID of the highest layer; an image may have none. */
+  topLayer?: string
+  /** The image that it was committed from. */
+  parent?: string
+  /** RFC 3339, or absent for one that was never tagged here. */
+  lastTagged?: string
+}
+
+/** This machine's architecture by Go's name, which images use. */
+export const goArchitecture = process.arch === 'x64' ? 'amd64' : process.arch
