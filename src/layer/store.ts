@@ -1,5 +1,5 @@
 import { closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { randomId, sha256 } from '../lib/ids.ts'
@@ -191,7 +191,15 @@ export class LayerStore {
     return this.#withChain(chainId, work)
   }
 
-  /** Bytes that a container's own layer holds. */
+  /** Bytes of the files in a container's own layer. */
+  async writableSize(id: string): Promise<number> {
+    let size = 0
+    const entries = await readdir(this.#driver.directory(id), { recursive: true, withFileTypes: true })
+    for (const entry of entries) if (entry.isFile()) size += (await lstat(join(entry.parentPath, entry.name))).size
+    return size
+  }
+
+  /** The directory that holds a container's own layer. */
   directory(id: string): string {
     return this.#driver.directory(id)
   }

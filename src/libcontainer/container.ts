@@ -286,8 +286,11 @@ function openStreams(p: Program, stdio: Stdio): StreamRegisters {
     const stdin = open('/dev/null', constants.O_RDONLY)
     return { stdin, stdout, stderr, childOnly: [stdin, stdout, stderr] }
   }
-  const stdinHold = open(stdio.stdin, constants.O_RDWR)
+  // neither end opens without the other, and no reader may remain but the process: its closing stdin must be seen
+  const both = open(stdio.stdin, constants.O_RDWR)
   const stdin = open(stdio.stdin, constants.O_RDONLY)
+  const stdinHold = open(stdio.stdin, constants.O_WRONLY)
+  p.sys('pre', 'close', [both])
   p.sys('child', 'close', [stdinHold])
   return { stdin, stdout, stderr, childOnly: [stdin, stdout, stderr], stdinHold }
 }

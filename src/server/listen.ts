@@ -27,7 +27,11 @@ export async function listen(address: string, router: Router, options: { tls?: T
     : createServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 60_000, maxHeaderSize: 64 << 10 }, serve)
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy()) // a client that goes is no error of ours
-    void router.handle(request, new ServerResponse(request), { socket, head })
+    const response = new ServerResponse(request)
+    response.assignSocket(request.socket)
+    response.shouldKeepAlive = false // the parser is gone: no second request can follow
+    response.once('finish', () => socket.end())
+    void router.handle(request, response, { head })
   })
   server.on('clientError', (_error, socket) => {
     if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n')

@@ -1,5 +1,6 @@
 import createRouter, { type HTTPMethod } from 'find-my-way'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { BerthError, invalid, isKind, messageOf, type ErrorKind } from '../lib/errors.ts'
 import { API_VERSION, BERTH_VERSION, checkVersion, versionNumber } from '../api/version.ts'
@@ -23,10 +24,10 @@ export class Call {
   /** Aborts when the client hangs up before the answer is complete. */
   readonly signal: AbortSignal
   /** For `Upgrade:` requests, what came after the head. */
-  readonly upgrade: { socket: Duplex, head: Buffer } | undefined
+  readonly upgrade: { head: Buffer } | undefined
   #hijacked = false
 
-  constructor(from: { request: IncomingMessage, response: ServerResponse, params: Record<string, string>, query: URLSearchParams, version: number, upgrade?: { socket: Duplex, head: Buffer } | undefined }) {
+  constructor(from: { request: IncomingMessage, response: ServerResponse, params: Record<string, string>, query: URLSearchParams, version: number, upgrade?: { head: Buffer } | undefined }) {
     this.request = from.request
     this.response = from.response
     this.params = from.params
@@ -38,8 +39,8 @@ export class Call {
     const gone = (): void => {
       if (!this.response.writableFinished) abort.abort(new BerthError('cancelled', 'the client hung up'))
     }
-    if (from.upgrade) from.upgrade.socket.once('close', gone)
-    else this.response.once('close', gone)
+    this.response.once('close', gone)
+    this.request.socket.once('close', gone)
   }
 
   /** A parameter that is a flag, as Docker reads it: absent, empty, `0`, `no`, `false` and `none` are false. */
@@ -116,25 +117,36 @@ export class Call {
     return this.response
   }
 
+  /** Takes the connection out of HTTP's hands. */
+  takeSocket(): Duplex {
+    this.#hijacked = true
+    const { socket } = this.request
+    this.response.detachSocket(socket)
+    if (!this.upgrade) freeFromParser(socket)
+    socket.setTimeout(0)
+    if (this.upgrade?.head.length) socket.unshift(this.upgrade.head)
+    return socket
+  }
+
   /** Takes the connection over for raw bytes in both directions, as Docker's attach does: 101 for a client that asked
    * for an upgrade, else a 200 without length. */
   hijack(contentType: string): Duplex {
-    this.#hijacked = true
-    const socket = this.upgrade?.socket ?? this.request.socket
-    if (this.upgrade) {
-      socket.write(`HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nApi-Version: ${API_VERSION}\r\nServer: ${serverName}\r\n\r\n`)
-      if (this.upgrade.head.length) socket.unshift(this.upgrade.head)
-    } else {
-      this.response.detachSocket(this.request.socket)
-      socket.removeAllListeners('timeout')
-      socket.write(`HTTP/1.1 200 OK\r\nContent-Type: ${contentType}\r\nApi-Version: ${API_VERSION}\r\nServer: ${serverName}\r\n\r\n`)
-    }
+    const socket = this.takeSocket()
+    const head = this.upgrade ? 'HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n' : 'HTTP/1.1 200 OK\r\n'
+    socket.write(`${head}Content-Type: ${contentType}\r\nApi-Version: ${API_VERSION}\r\nServer: ${serverName}\r\n\r\n`)
     return socket
   }
 
   get hijacked(): boolean {
     return this.#hijacked
   }
+}
+
+/** Ends the HTTP parser's reading of a connection, so that what follows the request arrives as data. */
+function freeFromParser(socket: Socket): void {
+  const parser = (socket as Socket & { parser?: { unconsume?(): void } }).parser
+  parser?.unconsume?.()
+  for (const event of ['data', 'end', 'close', 'drain', 'readable', 'resume', 'pause']) socket.removeAllListeners(event)
 }
 
 export const serverName = `berth/${BERTH_VERSION} (linux)`
@@ -159,7 +171,7 @@ export class Router {
   }
 
   /** Answers a request. Never rejects. */
-  async handle(request: IncomingMessage, response: ServerResponse, upgrade?: { socket: Duplex, head: Buffer }): Promise<void> {
+  async handle(request: IncomingMessage, response: ServerResponse, upgrade?: { head: Buffer }): Promise<void> {
     response.setHeader('Api-Version', API_VERSION)
     response.setHeader('Server', serverName)
     response.setHeader('Ostype', 'linux')
@@ -183,19 +195,16 @@ export class Router {
       call = new Call({ request, response, params, query: new URLSearchParams(mark < 0 ? '' : url.slice(mark + 1)), version, upgrade })
       await route.handler(call)
     } catch (error) {
-      this.#fail(error, request, response, call, upgrade?.socket)
+      this.#fail(error, request, response, call)
     }
   }
 
-  #fail(error: unknown, request: IncomingMessage, response: ServerResponse, call: Call | undefined, socket: Duplex | undefined): void {
+  #fail(error: unknown, request: IncomingMessage, response: ServerResponse, call: Call | undefined): void {
     const status = statusOf(error)
     if (!isKind(error)) this.#log(error, request)
     const message = messageOf(error)
     if (call?.hijacked) {
-      (socket ?? request.socket).destroy()
-    } else if (socket) {
-      const text = JSON.stringify({ message }) + '\n'
-      socket.end(`HTTP/1.1 ${status} Error\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\nApi-Version: ${API_VERSION}\r\nServer: ${serverName}\r\n\r\n${text}`)
+      request.socket.destroy()
     } else if (response.headersSent) {
       response.destroy()
     } else if (status === 304) {

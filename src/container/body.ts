@@ -1,0 +1,111 @@
+import * as v from 'valibot'
+import { invalid, unsupported } from '../lib/errors.ts'
+
+/** What a client sends to create, update, or execute in a container: the API's ContainerConfig and HostConfig. Unknown
+ * keys are left out, as Docker does; a known key of the wrong type is refused by its name. Go's clients send null for
+ * what is empty. */
+const text = v.nullish(v.string(), '')
+const flag = v.nullish(v.boolean(), false)
+const whole = v.nullish(v.pipe(v.number(), v.integer()), 0)
+const optionalWhole = v.nullish(v.pipe(v.number(), v.integer()))
+const texts = v.nullish(v.array(v.string()), [])
+const labels = v.nullish(v.record(v.string(), v.string()), {})
+const set = v.nullish(v.record(v.string(), v.nullish(v.object({}), {})), {})
+const command = v.nullish(v.union([v.array(v.string()), v.pipe(v.string(), v.transform((word) => [word]))]))
+
+const health = v.object({ Test: texts, Interval: whole, Timeout: whole, Retries: whole, StartPeriod: whole, StartInterval: whole })
+
+const containerConfig = {
+  Hostname: text, Domainname: text, User: text, AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, ExposedPorts: set, Tty: flag,
+  OpenStdin: flag, StdinOnce: flag, Env: texts, Cmd: command, Healthcheck: v.nullish(health), ArgsEscaped: flag, Image: text, Volumes: set,
+  WorkingDir: text, Entrypoint: command, NetworkDisabled: flag, MacAddress: text, OnBuild: v.nullish(v.array(v.string())), Labels: labels,
+  StopSignal: text, StopTimeout: optionalWhole, Shell: v.nullish(v.array(v.string())),
+}
+
+const weight = v.object({ Path: v.string(), Weight: whole })
+const throttle = v.object({ Path: v.string(), Rate: whole })
+const device = v.object({ PathOnHost: text, PathInContainer: text, CgroupPermissions: text })
+const request = v.looseObject({ Driver: text })
+const ulimit = v.object({ Name: v.string(), Soft: whole, Hard: whole })
+const port = v.object({ HostIp: text, HostPort: text })
+const mount = v.looseObject({
+  Type: v.picklist(['bind', 'volume', 'tmpfs', 'npipe', 'cluster', 'image']), Source: text, Target: text, ReadOnly: flag, Consistency: text,
+  BindOptions: v.nullish(v.object({ Propagation: text, NonRecursive: flag, CreateMountpoint: flag, ReadOnlyNonRecursive: flag, ReadOnlyForceRecursive: flag })),
+  TmpfsOptions: v.nullish(v.object({ SizeBytes: whole, Mode: whole, Options: v.nullish(v.array(v.array(v.string()))) })),
+})
+
+const resources = {
+  CpuShares: whole, Memory: whole, CgroupParent: text, BlkioWeight: whole, BlkioWeightDevice: v.nullish(v.array(weight)),
+  BlkioDeviceReadBps: v.nullish(v.array(throttle)), BlkioDeviceWriteBps: v.nullish(v.array(throttle)),
+  BlkioDeviceReadIOps: v.nullish(v.array(throttle)), BlkioDeviceWriteIOps: v.nullish(v.array(throttle)),
+  CpuPeriod: whole, CpuQuota: whole, CpuRealtimePeriod: whole, CpuRealtimeRuntime: whole, CpusetCpus: text, CpusetMems: text,
+  Devices: v.nullish(v.array(device), []), DeviceCgroupRules: v.nullish(v.array(v.string())), DeviceRequests: v.nullish(v.array(request)),
+  MemoryReservation: whole, MemorySwap: whole, MemorySwappiness: optionalWhole, NanoCpus: whole, OomKillDisable: v.nullish(v.boolean()),
+  Init: v.nullish(v.boolean()), PidsLimit: optionalWhole, Ulimits: v.nullish(v.array(ulimit)), CpuCount: whole, CpuPercent: whole,
+  IOMaximumIOps: whole, IOMaximumBandwidth: whole,
+}
+const restartPolicy = v.nullish(v.object({ Name: text, MaximumRetryCount: whole }), { Name: 'no', MaximumRetryCount: 0 })
+
+const hostConfig = {
+  ...resources,
+  Binds: v.nullish(v.array(v.string())), ContainerIDFile: text, LogConfig: v.nullish(v.object({ Type: text, Config: labels }), { Type: '', Config: {} }),
+  NetworkMode: text, PortBindings: v.nullish(v.record(v.string(), v.nullish(v.array(port), [])), {}), RestartPolicy: restartPolicy, AutoRemove: flag,
+  VolumeDriver: text, VolumesFrom: v.nullish(v.array(v.string())), Mounts: v.nullish(v.array(mount)), ConsoleSize: v.nullish(v.tuple([v.number(), v.number()]), [0, 0]),
+  Annotations: v.nullish(v.record(v.string(), v.string())), CapAdd: v.nullish(v.array(v.string())), CapDrop: v.nullish(v.array(v.string())),
+  CgroupnsMode: text, Dns: texts, DnsOptions: texts, DnsSearch: texts, ExtraHosts: v.nullish(v.array(v.string())), GroupAdd: v.nullish(v.array(v.string())),
+  IpcMode: text, Cgroup: text, Links: v.nullish(v.array(v.string())), OomScoreAdj: whole, PidMode: text, Privileged: flag, PublishAllPorts: flag,
+  ReadonlyRootfs: flag, SecurityOpt: v.nullish(v.array(v.string())), StorageOpt: v.nullish(v.record(v.string(), v.string())),
+  Tmpfs: v.nullish(v.record(v.string(), v.string())), UTSMode: text, UsernsMode: text, ShmSize: whole, Sysctls: v.nullish(v.record(v.string(), v.string())),
+  Runtime: text, Isolation: text, MaskedPaths: v.nullish(v.array(v.string())), ReadonlyPaths: v.nullish(v.array(v.string())),
+}
+
+const createBody = v.object({
+  ...containerConfig,
+  HostConfig: v.nullish(v.object(hostConfig)),
+  NetworkingConfig: v.nullish(v.looseObject({ EndpointsConfig: v.nullish(v.record(v.string(), v.nullish(v.looseObject({})))) })),
+})
+
+export type ContainerConfig = Omit<v.InferOutput<typeof createBody>, 'HostConfig' | 'NetworkingConfig'>
+export type HostConfig = v.InferOutput<v.ObjectSchema<typeof hostConfig, undefined>>
+export type CreateBody = v.InferOutput<typeof createBody>
+
+const updateBody = v.object({ ...resources, RestartPolicy: v.nullish(v.object({ Name: text, MaximumRetryCount: whole })) })
+export type UpdateBody = v.InferOutput<typeof updateBody>
+
+const execBody = v.object({
+  AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, DetachKeys: text, Tty: flag, Env: texts, Cmd: command, Privileged: flag, User: text,
+  WorkingDir: text, ConsoleSize: v.nullish(v.tuple([v.number(), v.number()])),
+})
+export type ExecBody = v.InferOutput<typeof execBody>
+
+const execStartBody = v.object({ Detach: flag, Tty: flag, ConsoleSize: v.nullish(v.tuple([v.number(), v.number()])) })
+
+function parse<Schema extends v.GenericSchema>(schema: Schema, body: unknown): v.InferOutput<Schema> {
+  if (body === undefined || body === null) throw invalid('invalid JSON: got EOF while reading request body')
+  const result = v.safeParse(schema, body, { abortEarly: true })
+  if (result.success) return result.output
+  const issue = result.issues[0]
+  const where = v.getDotPath(issue)
+  throw invalid(`invalid JSON: cannot read ${where ? `field ${where}` : 'the body'}: ${issue.message}`)
+}
+
+export const parseCreateBody = (body: unknown): CreateBody => parse(createBody, body)
+export const parseUpdateBody = (body: unknown): UpdateBody => parse(updateBody, body)
+export const parseExecBody = (body: unknown): ExecBody => parse(execBody, body)
+export const parseExecStartBody = (body: unknown): v.InferOutput<typeof execStartBody> => parse(execStartBody, body ?? {})
+/** A HostConfig with every default. */
+export const emptyHostConfig = (): HostConfig => parse(v.object(hostConfig), {})
+
+/** Refuses, by name, what is understood but can't be done. */
+export function refuseUnsupported(host: HostConfig): void {
+  const asked: [boolean, string][] = [
+    [!!host.VolumesFrom?.length, 'HostConfig.VolumesFrom: volumes are not supported'],
+    [!!host.Links?.length, 'HostConfig.Links: links need a network'],
+    [Object.values(host.PortBindings).some((list) => list.length > 0) || host.PublishAllPorts, 'HostConfig.PortBindings: publishing ports needs a network that reaches the host; there are none, host and container:ID'],
+    [!!host.DeviceRequests?.length, `could not select device driver ${JSON.stringify(host.DeviceRequests?.[0]?.Driver ?? '')} with capabilities: [[gpu]]`],
+    [!!host.Isolation && host.Isolation !== 'default', `invalid isolation '${host.Isolation}' on linux`],
+    [!!host.Runtime && !['runc', 'berth', 'io.containerd.runc.v2'].includes(host.Runtime), `unknown or invalid runtime name: ${host.Runtime}`],
+    [!!host.CpuRealtimePeriod || !!host.CpuRealtimeRuntime, 'HostConfig.CpuRealtimeRuntime: the kernel does not schedule real-time tasks by cgroup'],
+  ]
+  for (const [is, message] of asked) if (is) throw unsupported(message)
+}

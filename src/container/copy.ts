@@ -1,0 +1,98 @@
+import { constants, openSync } from 'node:fs'
+import { posix } from 'node:path'
+import type { Readable } from 'node:stream'
+import { BerthError, invalid, notFound, system } from '../lib/errors.ts'
+import { strerror, errno } from '../sys/errno.ts'
+import { O_DIRECTORY, O_PATH, S_IFMT, fileTypes, openInRoot, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
+import { withDescriptor } from '../archive/archive.ts'
+import { cleanPath } from '../libcontainer/rootfs.ts'
+import type { Container } from './container.ts'
+import type { ContainerDeps } from './deps.ts'
+
+/** What the header X-Docker-Container-Path-Stat tells of a path. Mode is Go's fs.FileMode. */
+export interface PathStat { name: string, size: number, mode: number, mtime: string, linkTarget: string }
+
+/** Runs `work` with the container's root: through its process where it runs, so that its own mounts are seen, else its
+ * layers. All paths are resolved inside that root by the kernel, whatever the container does meanwhile. */
+async function withRoot<T>(deps: ContainerDeps, container: Container, work: (root: number) => Promise<T>): Promise<T> {
+  if (!container.process) return await deps.layers.withTree(container.id, work)
+  const root = openSync(`/proc/${container.process.pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY)
+  return await withDescriptor(root, work)
+}
+
+function missing(container: Container, path: string): Error {
+  return notFound(`Could not find the file ${path} in container ${container.record.name}`)
+}
+
+const bytesOf = (path: string): Buffer => Buffer.from('./' + path.replace(/^\/+/, ''), 'utf8')
+
+/** The status of a path, its last component not followed unless it ends in a slash. */
+function look(container: Container, root: number, path: string): { status: Status, fd: number } {
+  const clean = cleanPath(path)
+  const follow = path.endsWith('/') || path.endsWith('/.')
+  const fd = openInRoot(root, bytesOf(clean), O_PATH | (follow ? O_DIRECTORY : constants.O_NOFOLLOW))
+  if (fd === -errno.ENOENT || fd === -errno.ENOTDIR) {
+    if (fd === -errno.ENOTDIR && follow) throw invalid(`${path}: not a directory`)
+    throw missing(container, path)
+  }
+  if (fd < 0) throw system(`${path}: ${strerror(-fd)}`)
+  const status = statusAt(fd, '')
+  if (typeof status === 'number') throw system(`${path}: ${strerror(-status)}`)
+  return { status, fd }
+}
+
+const goMode: Record<number, number> = {
+  [fileTypes.directory]: 0x80000000, [fileTypes.symlink]: 0x08000000, [fileTypes.char]: 0x04200000, [fileTypes.block]: 0x04000000, [fileTypes.fifo]: 0x02000000, [fileTypes.socket]: 0x01000000,
+}
+
+function describe(path: string, status: Status, fd: number): PathStat {
+  const isLink = (status.mode & S_IFMT) === fileTypes.symlink
+  const special = (status.mode & 0o4000 ? 0x00800000 : 0) | (status.mode & 0o2000 ? 0x00400000 : 0) | (status.mode & 0o1000 ? 0x00100000 : 0)
+  let linkTarget = ''
+  if (isLink) {
+    const target = Buffer.from(readLinkAt(fd, ''), 'latin1').toString('utf8')
+    linkTarget = posix.resolve(posix.dirname(cleanPath(path)), target)
+  }
+  return {
+    name: posix.basename(cleanPath(path)) || '/', size: status.size, mode: ((goMode[status.mode & S_IFMT] ?? 0) | special | (status.mode & 0o777)) >>> 0,
+    mtime: new Date(status.seconds * 1000 + status.nanoseconds / 1e6).toISOString(), linkTarget,
+  }
+}
+
+export async function statPath(deps: ContainerDeps, container: Container, path: string): Promise<PathStat> {
+  if (path === '') throw invalid('bad parameter: path cannot be empty')
+  return await withRoot(deps, container, (root) => {
+    const { status, fd } = look(container, root, path)
+    return withDescriptor(fd, () => Promise.resolve(describe(path, status, fd)))
+  })
+}
+
+/** Archives a path: a directory with its content, named after the last component (`dir/.` is the content alone). */
+export async function copyOut(deps: ContainerDeps, container: Container, path: string, take: (stat: PathStat, stream: Readable) => Promise<void>): Promise<void> {
+  if (path === '') throw invalid('bad parameter: path cannot be empty')
+  await withRoot(deps, container, async (root) => {
+    const { status, fd } = look(container, root, path)
+    const stat = await withDescriptor(fd, () => Promise.resolve(describe(path, status, fd)))
+    const clean = cleanPath(path)
+    const name = posix.basename(clean)
+    const as = path.endsWith('/.') ? '.' : name || '.'
+    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(clean).toString('latin1'), as: Buffer.from(as).toString('latin1') })
+    await take(stat, stream)
+    await packed
+  })
+}
+
+/** Unpacks an archive into a directory of the container. */
+export async function copyIn(deps: ContainerDeps, container: Container, path: string, archive: Readable, options: { keepKinds: boolean, chown: boolean, signal: AbortSignal }): Promise<void> {
+  if (path === '') throw invalid('bad parameter: path cannot be empty')
+  if (container.record.host.ReadonlyRootfs) throw new BerthError('forbidden', 'container rootfs is marked read-only')
+  await withRoot(deps, container, async (root) => {
+    const directory = openInRoot(root, bytesOf(cleanPath(path)), constants.O_RDONLY | O_DIRECTORY)
+    if (directory === -errno.ENOENT) throw missing(container, path)
+    if (directory === -errno.ENOTDIR) throw invalid(`extraction point is not a directory: ${path}`)
+    if (directory < 0) throw system(`${path}: ${strerror(-directory)}`)
+    await withDescriptor(directory, async (fd) => {
+      await deps.archiver.unpack(archive, fd, { whiteouts: 'keep', keepKinds: options.keepKinds, ...(options.chown && { owner: { uid: 0, gid: 0 } }) }, options.signal)
+    })
+  })
+}

@@ -1,0 +1,196 @@
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { availableParallelism, hostname as hostHostname, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { randomId } from '../lib/ids.ts'
+import { discard, readIfThere } from '../lib/files.ts'
+import { invalid, notFound, unsupported } from '../lib/errors.ts'
+import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
+import type { ImageConfig } from '../image/image.ts'
+import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
+import { emptyHostConfig, refuseUnsupported } from './body.ts'
+import { checkDestination } from './mounts.ts'
+import type { ContainerDeps } from './deps.ts'
+import { generateName } from './names.ts'
+import { NEVER, type ContainerRecord } from './record.ts'
+import { bindsOf, hostnameOf, mergeEnvironment, parseSecurityOptions } from './spec.ts'
+import type { Container } from './container.ts'
+import { isSignal } from './signals.ts'
+
+export interface CreateInput { name?: string, body: CreateBody, platform?: string }
+export interface Created { id: string, warnings: string[] }
+
+/** Makes a container: checks all that was asked, then its layer, its files, its record. Nothing is left of a failure. */
+export async function createContainer(deps: ContainerDeps, input: CreateInput): Promise<Created> {
+  const { HostConfig: askedHost, NetworkingConfig: _networking, ...askedConfig } = input.body
+  const host = withDefaults(askedHost ?? emptyHostConfig())
+  if (!askedConfig.Image) throw invalid('no image specified')
+  const image = deps.images.resolve(askedConfig.Image)
+  const config = mergeConfig(askedConfig, image.config)
+  const warnings = checkAll(deps, config, host)
+  const name = input.name ? deps.containers.checkName(input.name) : generateName((free) => deps.containers.nameIsFree(free))
+  const entrypoint = config.Entrypoint ?? []
+  const command = [...entrypoint, ...(config.Cmd ?? [])]
+  if (command.length === 0 || (command.length === 1 && command[0] === '')) throw invalid('no command specified')
+  const id = randomId()
+  const record: ContainerRecord = {
+    id, name, created: new Date().toISOString(), image: image.id, ...(image.topLayer && { topLayer: image.topLayer }), config, host,
+    path: command[0]!, args: command.slice(1), driver: deps.layers.driver.name, restartCount: 0, manuallyStopped: false,
+    state: { status: 'created', pid: 0, monitorPid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
+  }
+  if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? hostHostname() : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
+  deps.failpoint('create.checked')
+  // the record first: what a crash leaves half-made has an owner then, or is swept
+  let container: Container | undefined
+  try {
+    await deps.layers.createWritable(id, image.topLayer)
+    deps.failpoint('create.layer')
+    writeFiles(deps, record)
+    deps.failpoint('create.files')
+    container = deps.containers.add(record)
+    deps.failpoint('create.record')
+  } catch (error) {
+    await deps.layers.removeWritable(id)
+    await rm(containerDirectory(deps, id), { recursive: true, force: true })
+    throw error
+  }
+  deps.events.emit('container', 'create', id, container.attributes())
+  return { id, warnings }
+}
+
+/** A container's own directory, for its log and its files in /etc. */
+export function containerDirectory(deps: Pick<ContainerDeps, 'dataRoot'>, id: string): string {
+  return join(deps.dataRoot, 'containers', id)
+}
+
+/** Removes what a container has on disk. */
+export async function deleteContainerFiles(deps: ContainerDeps, id: string): Promise<void> {
+  await deps.layers.removeWritable(id)
+  await discard(containerDirectory(deps, id), join(deps.dataRoot, 'trash'))
+}
+
+function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
+  const directory = containerDirectory(deps, record.id)
+  mkdirSync(directory, { recursive: true, mode: 0o710 })
+  if (record.host.NetworkMode.startsWith('container:')) return
+  const hostname = hostnameOf(record)
+  const extra = (record.host.ExtraHosts ?? []).map((entry) => {
+    const colon = entry.search(/[:=]/)
+    return `${entry.slice(colon + 1)}\t${entry.slice(0, colon)}\n`
+  }).join('')
+  const base = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n'
+  const hosts = record.host.NetworkMode === 'host' ? (readIfThere('/etc/hosts') ?? base) : base
+  const resolv = record.host.Dns.length || record.host.DnsSearch.length || record.host.DnsOptions.length
+    ? [...(record.host.DnsSearch.length ? [`search ${record.host.DnsSearch.join(' ')}`] : []), ...record.host.Dns.map((server) => `nameserver ${server}`), ...(record.host.DnsOptions.length ? [`options ${record.host.DnsOptions.join(' ')}`] : [])].join('\n') + '\n'
+    : (readIfThere('/etc/resolv.conf') ?? '')
+  for (const [file, text] of [['hosts', hosts + extra], ['hostname', `${hostname || hostHostname()}\n`], ['resolv.conf', resolv]] as const) writeFileSync(join(directory, file), text, { mode: 0o644 })
+}
+
+function withDefaults(host: HostConfig): HostConfig {
+  const networkMode = !host.NetworkMode ? 'default' : host.NetworkMode
+  return {
+    ...host, NetworkMode: networkMode,
+    RestartPolicy: { Name: host.RestartPolicy.Name || 'no', MaximumRetryCount: host.RestartPolicy.MaximumRetryCount },
+    LogConfig: { Type: host.LogConfig.Type || 'json-file', Config: host.LogConfig.Config },
+    IpcMode: host.IpcMode || 'private',
+    ShmSize: host.ShmSize || 64 << 20,
+    ...(host.Memory > 0 && host.MemorySwap === 0 && { MemorySwap: host.Memory * 2 }),
+    Ulimits: host.Ulimits ?? null,
+    OomKillDisable: host.OomKillDisable ?? false,
+  }
+}
+
+/** What the image says, where the client said nothing (Docker's merge: a client's entrypoint drops the image's command). */
+function mergeConfig(asked: ContainerConfig, image: ImageConfig): ContainerConfig {
+  const base = image.config ?? {}
+  const entrypoint = asked.Entrypoint ?? null
+  const ownEntrypoint = entrypoint !== null && !(entrypoint.length === 1 && entrypoint[0] === '')
+  const cleared = entrypoint !== null && entrypoint.length === 1 && entrypoint[0] === ''
+  return {
+    ...asked,
+    User: asked.User || base.User || '',
+    ExposedPorts: { ...base.ExposedPorts, ...asked.ExposedPorts },
+    Env: mergeEnvironment(base.Env ?? [], asked.Env),
+    Labels: { ...base.Labels, ...asked.Labels },
+    Entrypoint: cleared ? null : ownEntrypoint ? entrypoint : (base.Entrypoint ?? null),
+    Cmd: asked.Cmd?.length ? asked.Cmd : ownEntrypoint || cleared ? null : (base.Cmd ?? null),
+    WorkingDir: asked.WorkingDir || base.WorkingDir || '',
+    Volumes: { ...base.Volumes, ...asked.Volumes },
+    StopSignal: asked.StopSignal || base.StopSignal || '',
+    Healthcheck: asked.Healthcheck ?? (base.Healthcheck ? { Test: [], Interval: 0, Timeout: 0, Retries: 0, StartPeriod: 0, StartInterval: 0, ...base.Healthcheck } : null),
+    OnBuild: null,
+    Shell: asked.Shell ?? base.Shell ?? null,
+  }
+}
+
+const MIN_MEMORY = 6 << 20
+
+function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig): string[] {
+  const warnings: string[] = []
+  refuseUnsupported(host)
+  if (config.WorkingDir && !config.WorkingDir.startsWith('/')) throw invalid(`the working directory '${config.WorkingDir}' is invalid, it needs to be an absolute path`)
+  for (const entry of config.Env) if (entry.startsWith('=') || entry === '') throw invalid(`invalid environment variable: ${entry}`)
+  if (config.StopSignal && !isSignal(config.StopSignal)) throw invalid(`Invalid signal: ${config.StopSignal}`)
+  if (config.Hostname.length > 63 || config.Hostname.includes('\0')) throw invalid(`invalid hostname format: ${config.Hostname.slice(0, 100)}`)
+  checkNetwork(deps, host)
+  checkLimits(host, warnings)
+  maskOf(resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged))
+  parseSecurityOptions(host.SecurityOpt ?? [])
+  for (const bind of bindsOf(host)) {
+    checkDestination(bind.destination, `${bind.source}:${bind.destination}`)
+    if (!existsSync(bind.source) && !bind.createSource) throw invalid(`invalid mount config for type "bind": bind source path does not exist: ${bind.source}`)
+  }
+  const targets = [...bindsOf(host).map(({ destination }) => destination), ...Object.keys(host.Tmpfs ?? {}), ...(host.Mounts ?? []).filter(({ Type }) => Type !== 'bind').map(({ Target }) => Target)]
+  const double = targets.find((target, i) => targets.indexOf(target) !== i)
+  if (double) throw invalid(`Duplicate mount point: ${double}`)
+  for (const target of Object.keys(host.Tmpfs ?? {})) if (!target.startsWith('/')) throw invalid(`invalid mount config for type "tmpfs": invalid mount path: '${target}' mount path must be absolute`)
+  for (const mount of host.Mounts ?? []) {
+    if (mount.Type === 'volume' || mount.Type === 'image') throw unsupported(`mounts of type ${mount.Type} are not supported: ${mount.Target}`)
+    if (mount.Type !== 'bind' && mount.Type !== 'tmpfs') throw invalid(`mount type unknown: ${JSON.stringify(mount.Type)}`)
+    if (!mount.Target) throw invalid('invalid mount config for type "' + mount.Type + '": field Target must not be empty')
+  }
+  deps.openLog(host.LogConfig.Type, join(deps.dataRoot, 'unused'), host.LogConfig.Config) // opens no file before it is written to
+  const { Name, MaximumRetryCount } = host.RestartPolicy
+  if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(Name)) throw invalid(`invalid restart policy: unknown policy '${Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
+  if (MaximumRetryCount && Name !== 'on-failure') throw invalid(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)
+  if (MaximumRetryCount < 0) throw invalid('invalid restart policy: maximum retry count cannot be negative')
+  if (host.AutoRemove && Name !== 'no') throw invalid('can\'t create \'AutoRemove\' container with restart policy')
+  return warnings
+}
+
+function checkNetwork(deps: ContainerDeps, host: HostConfig): void {
+  const { NetworkMode, PidMode, IpcMode, UTSMode, UsernsMode, CgroupnsMode } = host
+  if (NetworkMode.startsWith('container:')) deps.containers.resolve(NetworkMode.slice(10))
+  else if (!['default', 'none', 'host'].includes(NetworkMode)) throw notFound(`network ${NetworkMode} not found`)
+  if (PidMode.startsWith('container:')) deps.containers.resolve(PidMode.slice(10))
+  else if (PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
+  if (IpcMode.startsWith('container:')) deps.containers.resolve(IpcMode.slice(10))
+  else if (!['private', 'host', 'none', 'shareable'].includes(IpcMode)) throw invalid('invalid IPC mode: ' + IpcMode)
+  if (UTSMode !== '' && UTSMode !== 'host') throw invalid('invalid UTS mode: ' + UTSMode)
+  if (UsernsMode !== '' && UsernsMode !== 'host') throw invalid('invalid user namespace mode: ' + UsernsMode)
+  if (!['', 'host', 'private'].includes(CgroupnsMode)) throw invalid('invalid cgroup namespace mode: ' + CgroupnsMode)
+}
+
+/** Docker's checks of limits, in its words. */
+export function checkLimits(host: Pick<HostConfig, 'Memory' | 'MemorySwap' | 'MemoryReservation' | 'MemorySwappiness' | 'NanoCpus' | 'CpuPeriod' | 'CpuQuota' | 'CpuShares' | 'PidsLimit' | 'BlkioWeight' | 'OomKillDisable' | 'CpusetCpus' | 'CpusetMems'>, warnings: string[]): void {
+  if (host.Memory < 0 || (host.Memory > 0 && host.Memory < MIN_MEMORY)) throw invalid('Minimum memory limit allowed is 6MB')
+  if (host.Memory > 0 && host.MemorySwap > 0 && host.MemorySwap < host.Memory) throw invalid('Minimum memoryswap limit should be larger than memory limit, see usage')
+  if (host.Memory === 0 && host.MemorySwap > 0) throw invalid('You should always set the Memory limit when using Memoryswap limit, see usage')
+  if (typeof host.MemorySwappiness === 'number' && (host.MemorySwappiness < -1 || host.MemorySwappiness > 100)) throw invalid(`Invalid value: ${host.MemorySwappiness}, valid memory swappiness range is 0-100`)
+  if (host.MemoryReservation > 0 && host.MemoryReservation < MIN_MEMORY) throw invalid('Minimum memory reservation allowed is 6MB')
+  if (host.Memory > 0 && host.MemoryReservation > host.Memory) throw invalid('Minimum memory limit can not be less than memory reservation limit, see usage')
+  if (host.Memory > totalmem()) warnings.push(`the memory limit is above what this machine has: ${totalmem()} bytes`)
+  if (host.OomKillDisable && host.Memory === 0) warnings.push('OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.')
+  if (host.NanoCpus < 0 || host.NanoCpus > availableParallelism() * 1e9) throw invalid(`Range of CPUs is from 0.01 to ${availableParallelism()}.00, as there are only ${availableParallelism()} CPUs available`)
+  if (host.NanoCpus > 0 && host.CpuPeriod > 0) throw invalid('Conflicting options: Nano CPUs and CPU Period cannot both be set')
+  if (host.NanoCpus > 0 && host.CpuQuota > 0) throw invalid('Conflicting options: Nano CPUs and CPU Quota cannot both be set')
+  if (host.CpuPeriod !== 0 && (host.CpuPeriod < 1000 || host.CpuPeriod > 1_000_000)) throw invalid('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)')
+  if (host.CpuQuota > 0 && host.CpuQuota < 1000) throw invalid('CPU cfs quota can not be less than 1ms (i.e. 1000)')
+  if (host.CpuShares < 0) throw invalid(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
+  if (host.BlkioWeight !== 0 && (host.BlkioWeight < 10 || host.BlkioWeight > 1000)) throw invalid('Range of blkio weight is from 10 to 1000')
+  for (const [what, list] of [['cpus', host.CpusetCpus], ['mems', host.CpusetMems]] as const)
+    if (list && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(list)) throw invalid(`Invalid value ${list} for cpuset ${what}`)
+  const highest = Math.max(-1, ...host.CpusetCpus.split(/[,-]/).filter(Boolean).map(Number))
+  if (highest >= availableParallelism()) throw invalid(`Requested CPUs are not available - requested ${host.CpusetCpus}, available: 0-${availableParallelism() - 1}`)
+}
+

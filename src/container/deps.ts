@@ -1,0 +1,36 @@
+import type { Archiver } from '../archive/archive.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Events } from '../engine/events.ts'
+import type { ImageStore } from '../image/store.ts'
+import type { LayerStore } from '../layer/store.ts'
+import type { KeyedLock } from '../lib/lock.ts'
+import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
+import type { LogDriver } from '../logdriver/driver.ts'
+import type { Zygote } from '../sys/zygote.ts'
+import type { HostFacts } from './spec.ts'
+import type { ContainerStore } from './store.ts'
+
+/** What the work on containers uses. */
+export interface ContainerDeps {
+  containers: ContainerStore
+  images: ImageStore
+  layers: LayerStore
+  archiver: Archiver
+  engine: Engine
+  events: Events
+  zygote: Zygote
+  /** One holder a container: every transition of its state happens under its lock. */
+  lock: KeyedLock
+  trees: CgroupTrees
+  facts: HostFacts
+  dataRoot: string
+  execRoot: string
+  cgroupParent: string
+  initPath: string
+  openLog: (name: string, path: string, options: Record<string, string>) => LogDriver
+  warn: (message: string, error?: unknown) => void
+  /** Called at named places of the work, so that a test can kill the engine there. */
+  failpoint: (name: string) => void
+  /** The engine is going down: what exits now is not restarted. */
+  isStopping: () => boolean
+}

@@ -1,0 +1,189 @@
+import { join } from 'node:path'
+import { invalid } from '../lib/errors.ts'
+import { humanDuration } from '../lib/units.ts'
+import type { Container } from './container.ts'
+import { containerDirectory } from './create.ts'
+import type { ContainerDeps } from './deps.ts'
+import { NEVER, type ContainerRecord } from './record.ts'
+import { logPathOf } from './start.ts'
+import { bindsOf, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
+
+/** The API's MountPoint list. */
+function mountsOf(record: ContainerRecord): object[] {
+  return [
+    ...bindsOf(record.host).map((bind) => ({ Type: 'bind', Source: bind.source, Destination: bind.destination, Mode: bind.mode, RW: !bind.readonly, Propagation: bind.propagation })),
+    ...(record.host.Mounts ?? []).filter(({ Type }) => Type === 'tmpfs').map((mount) => ({ Type: 'tmpfs', Source: '', Destination: mount.Target, Mode: '', RW: !mount.ReadOnly, Propagation: '' })),
+  ]
+}
+
+const emptyEndpoint = (id: string) => ({
+  IPAMConfig: null, Links: null, Aliases: null, MacAddress: '', DriverOpts: null, GwPriority: 0, NetworkID: id, EndpointID: '', Gateway: '', IPAddress: '',
+  IPPrefixLen: 0, IPv6Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0, DNSNames: null,
+})
+
+function networksOf(record: ContainerRecord): Record<string, object> {
+  const { NetworkMode } = record.host
+  if (NetworkMode.startsWith('container:')) return {}
+  const name = NetworkMode === 'host' ? 'host' : 'none'
+  return { [name]: emptyEndpoint('') }
+}
+
+export function stateOf(record: ContainerRecord): Record<string, unknown> {
+  const { state } = record
+  return {
+    Status: state.status, Running: state.status === 'running' || state.status === 'paused' || state.status === 'restarting', Paused: state.status === 'paused', Restarting: state.status === 'restarting',
+    OOMKilled: state.oomKilled, Dead: state.status === 'dead', Pid: state.pid, ExitCode: state.exitCode, Error: state.error, StartedAt: state.startedAt, FinishedAt: state.finishedAt,
+  }
+}
+
+/** The API's ContainerInspectResponse. */
+export async function inspectContainer(deps: ContainerDeps, container: Container, size: boolean): Promise<object> {
+  const { record } = container
+  const directory = containerDirectory(deps, record.host.NetworkMode.startsWith('container:') ? deps.containers.resolve(record.host.NetworkMode.slice(10)).id : record.id)
+  const { StopTimeout, Healthcheck, MacAddress, ...config } = record.config
+  return {
+    Id: record.id, Created: record.created, Path: record.path, Args: record.args, State: stateOf(record), Image: record.image,
+    ResolvConfPath: join(directory, 'resolv.conf'), HostnamePath: join(directory, 'hostname'), HostsPath: join(directory, 'hosts'),
+    LogPath: record.host.LogConfig.Type === 'json-file' ? logPathOf(deps, record.id) : '', Name: `/${record.name}`, RestartCount: record.restartCount,
+    Driver: record.driver, Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: '', ExecIDs: container.execs.size ? [...container.execs] : null,
+    HostConfig: {
+      ...record.host,
+      MaskedPaths: record.host.MaskedPaths ?? (record.host.Privileged ? null : defaultMaskedPaths), ReadonlyPaths: record.host.ReadonlyPaths ?? (record.host.Privileged ? null : defaultReadonlyPaths),
+    },
+    GraphDriver: { Name: record.driver, Data: deps.layers.driver.data(record.id) },
+    ...(size && await sizesOf(deps, record)),
+    Mounts: mountsOf(record),
+    Config: { ...config, ...(StopTimeout != null && { StopTimeout }), ...(Healthcheck && { Healthcheck }), ...(MacAddress && { MacAddress }) },
+    NetworkSettings: {
+      Bridge: '', SandboxID: '', SandboxKey: container.process ? `/proc/${container.process.pid}/ns/net` : '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0,
+      Ports: {}, SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: '', Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0, IPAddress: '', IPPrefixLen: 0, IPv6Gateway: '', MacAddress: '',
+      Networks: networksOf(record),
+    },
+  }
+}
+
+/** Bytes that the container added, and those of its image too. */
+async function sizesOf(deps: ContainerDeps, record: ContainerRecord): Promise<{ SizeRw: number, SizeRootFs: number }> {
+  const below = deps.layers.chain(record.topLayer).reduce((sum, layer) => sum + layer.size, 0)
+  const own = await deps.layers.writableSize(record.id)
+  return { SizeRw: own, SizeRootFs: below + own }
+}
+
+/** `Up 5 minutes (Paused)`, as `docker ps` shows it. */
+export function statusText(record: ContainerRecord, now = Date.now()): string {
+  const { state } = record
+  const ago = (time: string): string => humanDuration(now - Date.parse(time))
+  switch (state.status) {
+    case 'running': return `Up ${ago(state.startedAt)}`
+    case 'paused': return `Up ${ago(state.startedAt)} (Paused)`
+    case 'restarting': return `Restarting (${state.exitCode}) ${ago(state.finishedAt)} ago`
+    case 'removing': return 'Removal In Progress'
+    case 'dead': return 'Dead'
+    case 'created': return 'Created'
+    case 'exited': return state.finishedAt === NEVER ? 'Created' : `Exited (${state.exitCode}) ${ago(state.finishedAt)} ago`
+  }
+}
+
+export const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'name', 'network', 'publish', 'since', 'status', 'volume']
+
+export interface ListOptions { all: boolean, limit?: number | undefined, size: boolean, filters: Map<string, string[]> }
+
+/** The API's list of ContainerSummary, newest first. */
+export async function listContainers(deps: ContainerDeps, options: ListOptions): Promise<object[]> {
+  const matches = compileFilters(deps, options.filters)
+  const everything = options.all || options.limit !== undefined && options.limit > 0 || options.filters.has('status') || options.filters.has('exited')
+  let containers = deps.containers.list().filter((container) => (everything || container.running || container.record.state.status === 'restarting') && matches(container))
+  containers.sort((a, b) => (a.record.created < b.record.created ? 1 : -1))
+  if (options.limit !== undefined && options.limit > 0) containers = containers.slice(0, options.limit)
+  const now = Date.now()
+  return await Promise.all(containers.map(async ({ record }) => ({
+    Id: record.id, Names: [`/${record.name}`], Image: imageNameOf(deps, record), ImageID: record.image, Command: [record.path, ...record.args].map(quoteWord).join(' '),
+    Created: Math.floor(Date.parse(record.created) / 1000), Ports: [], Labels: record.config.Labels, State: record.state.status, Status: statusText(record, now),
+    HostConfig: { NetworkMode: record.host.NetworkMode, ...(record.host.Annotations && { Annotations: record.host.Annotations }) },
+    NetworkSettings: { Networks: networksOf(record) }, Mounts: mountsOf(record), ...(options.size && await sizesOf(deps, record)),
+  })))
+}
+
+/** A name that has gone to another image since is no longer the container's image's. */
+function imageNameOf(deps: ContainerDeps, record: ContainerRecord): string {
+  try {
+    return deps.images.resolve(record.config.Image).id === record.image ? record.config.Image : record.image
+  } catch {
+    return record.image // the image is gone, or has lost that name
+  }
+}
+
+function quoteWord(word: string): string {
+  return word === '' || /\s/.test(word) ? `'${word}'` : word
+}
+
+const statuses = new Set(['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'])
+
+function compileFilters(deps: ContainerDeps, filters: Map<string, string[]>): (container: Container) => boolean {
+  const tests: ((container: Container) => boolean)[] = []
+  const any = (name: string, make: (value: string) => (container: Container) => boolean): void => {
+    const values = filters.get(name)
+    if (!values?.length) return
+    const made = values.map(make)
+    tests.push((container) => made.some((test) => test(container)))
+  }
+  any('id', (value) => (container) => container.id.startsWith(value))
+  any('name', (value) => {
+    const pattern = toPattern(value)
+    return ({ record }) => pattern.test(record.name) || pattern.test(`/${record.name}`)
+  })
+  any('status', (value) => {
+    if (!statuses.has(value)) throw badFilter('status', value)
+    return ({ record }) => record.state.status === value
+  })
+  any('exited', (value) => {
+    if (!/^-?\d+$/.test(value)) throw badFilter('exited', value)
+    return (container) => !container.running && container.record.state.status === 'exited' && container.record.state.exitCode === Number(value)
+  })
+  for (const value of filters.get('label') ?? []) {
+    const equals = value.indexOf('=')
+    tests.push(({ record }) => (equals < 0 ? value in record.config.Labels : record.config.Labels[value.slice(0, equals)] === value.slice(equals + 1)))
+  }
+  any('ancestor', (value) => {
+    let target: string | undefined
+    try {
+      target = deps.images.resolve(value).id
+    } catch {
+      target = undefined // an image that is not there is nobody's ancestor
+    }
+    return ({ record }) => target !== undefined && (record.image === target || ancestors(deps, record.image).includes(target))
+  })
+  any('network', (value) => ({ record }) => Object.keys(networksOf(record)).includes(value))
+  any('volume', (value) => ({ record }) => bindsOf(record.host).some((bind) => bind.source === value || bind.destination === value))
+  any('health', (value) => () => value === 'none')
+  any('isolation', (value) => () => value === 'default' || value === '')
+  any('is-task', (value) => () => value === 'false' || value === '0')
+  any('expose', (value) => ({ record }) => Object.keys(record.config.ExposedPorts).some((port) => port === value || port === `${value}/tcp`))
+  any('publish', () => () => false)
+  const bound = (name: 'before' | 'since'): void => any(name, (value) => {
+    const other = deps.containers.resolve(value).record.created
+    return ({ record }) => (name === 'before' ? record.created < other : record.created > other)
+  })
+  bound('before')
+  bound('since')
+  return (container) => tests.every((test) => test(container))
+}
+
+const badFilter = (name: string, value: string): Error => invalid(`invalid filter '${name}=${value}'`)
+
+function toPattern(value: string): RegExp {
+  try {
+    return new RegExp(value)
+  } catch {
+    return new RegExp(value.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')) // no expression, so it is meant as it stands
+  }
+}
+
+function ancestors(deps: ContainerDeps, image: string): string[] {
+  const found: string[] = []
+  for (let at: string | undefined = image; at && deps.images.has(at);) {
+    at = deps.images.get(at).parent
+    if (at) found.push(at)
+  }
+  return found
+}

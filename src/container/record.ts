@@ -1,0 +1,41 @@
+import type { ContainerConfig, HostConfig } from './body.ts'
+
+export type Status = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead'
+
+/** What is kept of a container in the graph, so that an engine that comes back knows it. */
+export interface ContainerRecord {
+  id: string
+  name: string
+  created: string
+  /** The image's id, and its chain's top at creation. */
+  image: string
+  topLayer?: string
+  config: ContainerConfig
+  host: HostConfig
+  /** The command as it runs: path and arguments. */
+  path: string
+  args: string[]
+  driver: string
+  state: ContainerState
+  restartCount: number
+  /** Stopped by a person: `unless-stopped` leaves it so. */
+  manuallyStopped: boolean
+}
+
+export interface ContainerState {
+  status: Status
+  pid: number
+  monitorPid: number
+  exitCode: number
+  error: string
+  oomKilled: boolean
+  startedAt: string
+  finishedAt: string
+}
+
+export const NEVER = '0001-01-01T00:00:00Z'
+
+/** True for a container that has a process: running, paused. */
+export function isRunning(record: ContainerRecord): boolean {
+  return record.state.status === 'running' || record.state.status === 'paused'
+}

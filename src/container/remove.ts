@@ -1,0 +1,61 @@
+import { conflict } from '../lib/errors.ts'
+import type { Container } from './container.ts'
+import { deleteContainerFiles } from './create.ts'
+import type { ContainerDeps } from './deps.ts'
+
+/** Removes a container; a running one only by force, which kills it. `locked`: the caller holds its lock. */
+export async function removeContainer(deps: ContainerDeps, container: Container, options: { force: boolean, locked?: boolean }): Promise<void> {
+  if (container.running && !options.locked) {
+    if (!options.force) {
+      const advice = container.record.state.status === 'paused' ? 'Unpause and then stop the container before attempting removal or force remove' : 'stop the container before removing or force remove'
+      throw conflict(`cannot remove container ${JSON.stringify('/' + container.record.name)}: container is ${container.record.state.status}: ${advice}`)
+    }
+    await killForRemoval(container)
+  }
+  if (options.locked) return await erase(deps, container)
+  using _held = await deps.lock.hold(container.id)
+  if (container.removed) return
+  if (container.running) throw conflict(`cannot remove container ${JSON.stringify('/' + container.record.name)}: container is running: stop the container before removing or force remove`)
+  await erase(deps, container)
+}
+
+async function killForRemoval(container: Container): Promise<void> {
+  container.stopping = true
+  try {
+    const ended = container.wait('not-running', AbortSignal.timeout(30_000))
+    if (container.process) {
+      if (container.cgroup?.frozen()) {
+        kill(container.process.pid)
+        await container.cgroup.freeze(false)
+      } else kill(container.process.pid)
+    }
+    await ended
+  } finally {
+    container.stopping = false
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // it has ended meanwhile
+  }
+}
+
+async function erase(deps: ContainerDeps, container: Container): Promise<void> {
+  if (container.removed) return
+  container.cancelRestart?.()
+  deps.failpoint('remove.begin')
+  const attributes = container.attributes()
+  deps.containers.remove(container) // from here on a crash leaves files without an owner, which are swept
+  deps.failpoint('remove.record')
+  deps.events.emit('container', 'destroy', container.id, attributes)
+  for (const condition of ['removed', 'not-running', 'next-exit'] as const) container.notify(condition)
+  try {
+    await deleteContainerFiles(deps, container.id)
+  } catch (error) {
+    deps.warn(`can't delete the files of container ${container.id}; they are swept when the engine starts`, error)
+  }
+  deps.failpoint('remove.files')
+}

@@ -1,0 +1,360 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { pipeline } from 'node:stream/promises'
+import { STREAM, encodeFrame } from '../api/frames.ts'
+import { BerthError, conflict, invalid, isKind, messageOf } from '../lib/errors.ts'
+import { parseTime } from '../lib/units.ts'
+import type { Job, JobContext } from '../engine/engine.ts'
+import type { LogEntry, LogQuery } from '../logdriver/driver.ts'
+import type { Call, Route } from '../server/router.ts'
+import { acceptWebSocket } from '../server/websocket.ts'
+import { attach, checkAttachable, parseDetachKeys, type AttachOptions } from './attach.ts'
+import { parseCreateBody, parseExecBody, parseExecStartBody, parseUpdateBody } from './body.ts'
+import { commitContainer } from './commit.ts'
+import type { Container, WaitCondition } from './container.ts'
+import { copyIn, copyOut, statPath } from './copy.ts'
+import { createContainer } from './create.ts'
+import type { ContainerDeps } from './deps.ts'
+import { ExecStore, resizeTerminal, startExec } from './exec.ts'
+import { inspectContainer, listContainers, listFilters } from './inspect.ts'
+import { isPlumbing } from './plumbing.ts'
+import { removeContainer } from './remove.ts'
+import { logPathOf, startContainer } from './start.ts'
+import { noSample, statsOf } from './stats.ts'
+import { killContainer, pauseContainer, restartContainer, stopContainer, unpauseContainer } from './stop.ts'
+import { updateContainer } from './update.ts'
+
+const RAW = 'application/vnd.docker.raw-stream'
+const MULTIPLEXED = 'application/vnd.docker.multiplexed-stream'
+
+/** The routes of containers and execs: each turns a request into a job and its output into an answer. */
+export function containerRoutes(deps: ContainerDeps): Route[] {
+  const execs = new ExecStore()
+  const { engine, containers } = deps
+  const named = (call: Call): Container => containers.resolve(call.params['name']!)
+
+  /** A job done to one container. */
+  const act = <T>(name: string, call: Call, work: (container: Container, context: JobContext) => Promise<T>, options: { detached?: boolean } = {}): Promise<T> => {
+    const container = named(call)
+    const job: Job<Container, T> = { name: `container.${name}`, subject: ({ record }) => record.name, run: (target, context) => work(target, context) }
+    return engine.run(job, container, options.detached ? {} : { signal: call.signal })
+  }
+
+  const streamType = (call: Call, tty: boolean): string => (tty || call.version < 1042 ? RAW : MULTIPLEXED)
+
+  return [
+    { method: 'POST', path: '/containers/create', async handler(call) {
+      const name = call.query.get('name') ?? ''
+      const body = parseCreateBody(await call.json())
+      const job: Job<typeof body, { id: string, warnings: string[] }> = { name: 'container.create', subject: () => name || body.Image, run: (input) => createContainer(deps, { body: input, ...(name && { name }) }) }
+      const { id, warnings } = await engine.run(job, body)
+      call.send(201, { Id: id, Warnings: warnings })
+    } },
+    { method: 'GET', path: '/containers/json', async handler(call) {
+      const limit = call.number('limit')
+      call.send(200, await listContainers(deps, { all: call.flag('all'), limit, size: call.flag('size'), filters: call.filters(listFilters) }))
+    } },
+    { method: 'GET', path: '/containers/:name/json', async handler(call) {
+      call.send(200, await inspectContainer(deps, named(call), call.flag('size')))
+    } },
+    { method: 'POST', path: '/containers/:name/start', async handler(call) {
+      await call.json() // a HostConfig here is of API versions before 1.24
+      await act('start', call, (container) => startContainer(deps, container), { detached: true })
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/stop', async handler(call) {
+      await act('stop', call, (container, { signal }) => stopContainer(deps, container, { timeout: call.number('t'), signal: call.query.get('signal') ?? undefined, abort: signal }))
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/restart', async handler(call) {
+      await act('restart', call, (container, { signal }) => restartContainer(deps, container, { timeout: call.number('t'), signal: call.query.get('signal') ?? undefined, abort: signal }))
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/kill', async handler(call) {
+      await act('kill', call, (container) => killContainer(deps, container, call.query.get('signal') || 'SIGKILL'))
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/pause', async handler(call) {
+      await act('pause', call, (container) => pauseContainer(deps, container))
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/unpause', async handler(call) {
+      await act('unpause', call, (container) => unpauseContainer(deps, container))
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/rename', async handler(call) {
+      const to = call.query.get('name') ?? ''
+      if (!to) throw invalid('Neither old nor new names may be empty')
+      await act('rename', call, async (container) => {
+        const from = container.record.name
+        if (to.replace(/^\//, '') === from) throw invalid('Renaming a container with the same name as its current name')
+        containers.rename(container, to)
+        deps.events.emit('container', 'rename', container.id, { ...container.attributes(), oldName: `/${from}` })
+      })
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/:name/update', async handler(call) {
+      const body = parseUpdateBody(await call.json())
+      const warnings = await act('update', call, (container) => updateContainer(deps, container, body))
+      call.send(200, { Warnings: warnings.length ? warnings : null })
+    } },
+    { method: 'POST', path: '/containers/:name/resize', handler(call) {
+      const container = named(call)
+      if (!container.running) throw conflict(`container ${container.id} is not running`)
+      resizeTerminal(container.process, `container ${container.id}`, requiredNumber(call, 'h'), requiredNumber(call, 'w'))
+      deps.events.emit('container', 'resize', container.id, { ...container.attributes(), height: call.query.get('h')!, width: call.query.get('w')! })
+      call.empty(200)
+    } },
+    { method: 'POST', path: '/containers/:name/wait', async handler(call) {
+      const container = named(call)
+      const condition = (call.query.get('condition') || 'not-running') as WaitCondition
+      if (!['not-running', 'next-exit', 'removed'].includes(condition)) throw invalid(`invalid condition: ${JSON.stringify(condition)}`)
+      // the client sends its start once it sees the head: the wait must have begun
+      const waiting = container.wait(condition, call.signal)
+      const response = call.stream('application/json')
+      const { status, error } = await waiting
+      response.end(JSON.stringify({ StatusCode: status, ...(error && { Error: { Message: error } }) }) + '\n')
+    } },
+    { method: 'DELETE', path: '/containers/:name', async handler(call) {
+      if (call.flag('link')) throw conflict('links need a network')
+      await act('remove', call, (container) => removeContainer(deps, container, { force: call.flag('force') }), { detached: true })
+      call.empty()
+    } },
+    { method: 'POST', path: '/containers/prune', async handler(call) {
+      const filters = call.filters(['until', 'label', 'label!'])
+      const job: Job<null, { deleted: string[], space: number }> = { name: 'container.prune', run: () => pruneContainers(deps, filters) }
+      const { deleted, space } = await engine.run(job, null)
+      call.send(200, { ContainersDeleted: deleted.length ? deleted : null, SpaceReclaimed: space })
+    } },
+    { method: 'GET', path: '/containers/:name/changes', async handler(call) {
+      const changes = await act('changes', call, ({ record }) => deps.layers.changes(record.id, record.topLayer))
+      const kinds = { modified: 0, added: 1, deleted: 2 }
+      const listed = changes.filter((change) => !isPlumbing(change.path)).map(({ path, kind }) => ({ Path: Buffer.from(path, 'latin1').toString('utf8'), Kind: kinds[kind] }))
+      call.send(200, listed.length ? listed : null)
+    } },
+    { method: 'GET', path: '/containers/:name/export', async handler(call) {
+      await act('export', call, ({ record }) => deps.layers.withTree(record.id, async (root) => {
+        const { stream, packed } = deps.archiver.pack(root, {})
+        await pipeline(stream, call.stream('application/x-tar'), { signal: call.signal })
+        await packed
+      }))
+      deps.events.emit('container', 'export', named(call).id, named(call).attributes())
+    } },
+    { method: 'POST', path: '/commit', async handler(call) {
+      const container = containers.resolve(call.query.get('container') ?? '')
+      const body = await call.json()
+      const job: Job<Container, string> = { name: 'container.commit', subject: ({ record }) => record.name, run: (target) => commitContainer(deps, target, {
+        repo: call.query.get('repo') ?? '', tag: call.query.get('tag') ?? '', comment: call.query.get('comment') ?? '', author: call.query.get('author') ?? '',
+        pause: call.flag('pause', true), changes: call.query.getAll('changes'), body,
+      }) }
+      call.send(201, { Id: await engine.run(job, container) })
+    } },
+    { method: 'HEAD', path: '/containers/:name/archive', async handler(call) {
+      const stat = await statPath(deps, named(call), requiredText(call, 'path'))
+      call.response.setHeader('X-Docker-Container-Path-Stat', Buffer.from(JSON.stringify(stat)).toString('base64'))
+      call.empty(200)
+    } },
+    { method: 'GET', path: '/containers/:name/archive', async handler(call) {
+      const path = requiredText(call, 'path')
+      await act('copy-out', call, (container) => copyOut(deps, container, path, async (stat, stream) => {
+        call.response.setHeader('X-Docker-Container-Path-Stat', Buffer.from(JSON.stringify(stat)).toString('base64'))
+        await pipeline(stream, call.stream('application/x-tar'), { signal: call.signal })
+      }))
+    } },
+    { method: 'PUT', path: '/containers/:name/archive', async handler(call) {
+      const path = requiredText(call, 'path')
+      await act('copy-in', call, (container, { signal }) => copyIn(deps, container, path, call.request, { keepKinds: call.flag('noOverwriteDirNonDir'), chown: !call.flag('copyUIDGID', true), signal }))
+      call.empty(200)
+    } },
+    { method: 'GET', path: '/containers/:name/logs', async handler(call) {
+      const container = named(call)
+      const wants = { stdout: call.flag('stdout'), stderr: call.flag('stderr') }
+      if (!wants.stdout && !wants.stderr) throw invalid('Bad parameters: you must choose at least one stream')
+      const query = logQuery(call)
+      const log = container.log ?? deps.openLog(container.record.host.LogConfig.Type, logPathOf(deps, container.id), container.record.host.LogConfig.Config)
+      if (!log.read) throw new BerthError('unsupported', 'configured logging driver does not support reading')
+      const tty = container.record.config.Tty
+      const response = call.stream(streamType(call, tty))
+      const timestamps = call.flag('timestamps')
+      const details = call.flag('details')
+      for await (const entry of log.read({ ...query, follow: query.follow && container.log !== undefined })) {
+        if (!wants[entry.stream]) continue
+        const line = Buffer.from((timestamps ? `${entry.time} ` : '') + (details ? detailsOf(entry) : '') + entry.line)
+        if (!response.write(tty ? line : encodeFrame(STREAM[entry.stream], line))) await drained(response, call.signal)
+        if (call.signal.aborted) return
+      }
+      response.end()
+    } },
+    { method: 'GET', path: '/containers/:name/top', async handler(call) {
+      const container = named(call)
+      if (!container.running || !container.process) throw conflict(`container ${container.id} is not running`)
+      call.send(200, await top(container, call.query.get('ps_args') || '-ef'))
+    } },
+    { method: 'GET', path: '/containers/:name/stats', async handler(call) {
+      await streamStats(deps, call, named(call))
+    } },
+    { method: 'POST', path: '/containers/:name/attach', async handler(call) {
+      const container = named(call)
+      const options = attachOptions(call)
+      checkAttachable(container)
+      const connection = call.hijack(streamType(call, container.record.config.Tty))
+      deps.events.emit('container', 'attach', container.id, container.attributes())
+      await attach(container, connection, options)
+    } },
+    { method: 'GET', path: '/containers/:name/attach/ws', async handler(call) {
+      const container = named(call)
+      const options = attachOptions(call)
+      checkAttachable(container)
+      await attach(container, acceptWebSocket(call), options)
+    } },
+    { method: 'POST', path: '/containers/:name/exec', async handler(call) {
+      const body = parseExecBody(await call.json())
+      call.send(201, { Id: execs.create(named(call), body).id })
+    } },
+    { method: 'POST', path: '/exec/:id/start', async handler(call) {
+      const body = parseExecStartBody(await call.json())
+      const exec = execs.resolve(call.params['id']!)
+      const consoleSize = body.ConsoleSize ?? undefined
+      const job: Job<typeof exec, void> = { name: 'container.exec', subject: ({ container }) => container.record.name, run: () => startExec(deps, execs, exec, { detach: body.Detach, tty: body.Tty, consoleSize }, body.Detach ? undefined : () => call.hijack(streamType(call, exec.body.Tty))) }
+      await engine.run(job, exec)
+      if (body.Detach) call.empty(200)
+    } },
+    { method: 'POST', path: '/exec/:id/resize', handler(call) {
+      const exec = execs.resolve(call.params['id']!)
+      resizeTerminal(exec.process, `exec ${exec.id}`, requiredNumber(call, 'h'), requiredNumber(call, 'w'))
+      call.empty(200)
+    } },
+    { method: 'GET', path: '/exec/:id/json', handler(call) {
+      const { id, body, container, running, exitCode, pid } = execs.resolve(call.params['id']!)
+      const [entrypoint = '', ...args] = body.Cmd ?? []
+      call.send(200, {
+        ID: id, Running: running, ExitCode: exitCode ?? null, ProcessConfig: { tty: body.Tty, entrypoint, arguments: args, privileged: body.Privileged, ...(body.User && { user: body.User }) },
+        OpenStdin: body.AttachStdin, OpenStderr: body.AttachStderr, OpenStdout: body.AttachStdout, CanRemove: exitCode !== undefined, ContainerID: container.id, DetachKeys: body.DetachKeys, Pid: pid,
+      })
+    } },
+  ]
+}
+
+function requiredNumber(call: Call, name: string): number {
+  const number = call.number(name)
+  if (number === undefined) throw invalid(`strconv.ParseUint: parsing "": invalid syntax: ${name} is required`)
+  return number
+}
+
+function requiredText(call: Call, name: string): string {
+  const text = call.query.get(name)
+  if (!text) throw invalid(`bad parameter: ${name} cannot be empty`)
+  return text
+}
+
+function attachOptions(call: Call): AttachOptions {
+  return {
+    stdin: call.flag('stdin'), stdout: call.flag('stdout'), stderr: call.flag('stderr'), stream: call.flag('stream'), logs: call.flag('logs'),
+    detachKeys: parseDetachKeys(call.query.get('detachKeys')),
+  }
+}
+
+function logQuery(call: Call): LogQuery {
+  const tail = call.query.get('tail')
+  const time = (name: string): number | undefined => {
+    const text = call.query.get(name)
+    return text && text !== '0' ? parseTime(text, Date.now()) : undefined
+  }
+  const [since, until] = [time('since'), time('until')]
+  const count = tail === null || tail === '' || tail === 'all' ? undefined : Number(tail)
+  if (Number.isNaN(count)) throw invalid(`invalid value for "tail": ${JSON.stringify(tail)}`)
+  return { follow: call.flag('follow'), signal: call.signal, ...(since !== undefined && { since }), ...(until !== undefined && { until }), ...(count !== undefined && count >= 0 && { tail: count }) }
+}
+
+function detailsOf({ attributes = {} }: LogEntry): string {
+  const text = Object.entries(attributes).map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join(',')
+  return text ? `${text} ` : ''
+}
+
+function drained(stream: NodeJS.WritableStream, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      stream.off('drain', done)
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    stream.on('drain', done)
+    signal.addEventListener('abort', done)
+  })
+}
+
+/** Runs the host's ps and keeps the container's rows (Docker does the same: the container may have no ps). */
+async function top(container: Container, psArgs: string): Promise<{ Titles: string[], Processes: string[][] }> {
+  if (/[^a-zA-Z0-9 ,=:_%+-]/.test(psArgs)) throw invalid(`ps: ${psArgs}: unknown arguments`)
+  let text: string
+  try {
+    text = (await promisify(execFile)('ps', psArgs.split(' ').filter(Boolean), { maxBuffer: 64 << 20 })).stdout
+  } catch (error) {
+    throw invalid(`ps: ${messageOf(error).trim()}`, error)
+  }
+  const [head = '', ...rows] = text.trimEnd().split('\n')
+  const titles = head.trim().split(/\s+/)
+  const column = titles.indexOf('PID')
+  if (column < 0) throw invalid("Couldn't find PID field in ps output")
+  const pids = new Set(container.cgroup?.processes())
+  const processes = rows.map((row) => {
+    const words = row.trim().split(/\s+/)
+    return [...words.slice(0, titles.length - 1), words.slice(titles.length - 1).join(' ')]
+  }).filter((words) => pids.has(Number(words[column])))
+  return { Titles: titles, Processes: processes }
+}
+
+async function streamStats(deps: ContainerDeps, call: Call, container: Container): Promise<void> {
+  const stream = call.flag('stream', true)
+  const oneShot = call.flag('one-shot')
+  const version = deps.facts.cgroupVersion
+  let before = noSample
+  if (!stream) {
+    if (!oneShot && container.running) {
+      before = statsOf(container, noSample, version).sample
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+    }
+    return call.send(200, statsOf(container, before, version).answer)
+  }
+  const response = call.stream('application/json')
+  while (!call.signal.aborted && !container.removed) {
+    const { sample, answer } = statsOf(container, before, version)
+    before = sample
+    if (!response.write(JSON.stringify(answer) + '\n')) await drained(response, call.signal)
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, 1000)
+      call.signal.addEventListener('abort', () => {
+        clearTimeout(timer)
+        resolve()
+      }, { once: true })
+    })
+  }
+  response.end()
+}
+
+async function pruneContainers(deps: ContainerDeps, filters: Map<string, string[]>): Promise<{ deleted: string[], space: number }> {
+  const until = filters.get('until')?.[0]
+  const before = until === undefined ? undefined : parseTime(until, Date.now())
+  const has = (container: Container, label: string): boolean => {
+    const equals = label.indexOf('=')
+    const { Labels } = container.record.config
+    return equals < 0 ? label in Labels : Labels[label.slice(0, equals)] === label.slice(equals + 1)
+  }
+  const deleted: string[] = []
+  let space = 0
+  for (const container of deps.containers.list()) {
+    const { status } = container.record.state
+    if (container.running || status === 'restarting') continue
+    if (before !== undefined && Date.parse(container.record.created) > before) continue
+    if (!(filters.get('label') ?? []).every((label) => has(container, label)) || (filters.get('label!') ?? []).some((label) => has(container, label))) continue
+    try {
+      const size = await deps.layers.writableSize(container.id)
+      await removeContainer(deps, container, { force: false })
+      space += size
+      deleted.push(container.id)
+    } catch (error) {
+      if (!isKind(error, 'conflict')) throw error // it was started meanwhile: then it stays
+    }
+  }
+  return { deleted, space }
+}

@@ -1,0 +1,113 @@
+import { BerthError, conflict } from '../lib/errors.ts'
+import type { Container } from './container.ts'
+import type { ContainerDeps } from './deps.ts'
+import { parseSignal } from './signals.ts'
+import { startContainer } from './start.ts'
+
+const DEFAULT_TIMEOUT = 10
+
+function notRunning(container: Container): Error {
+  return conflict(`container ${container.id} is not running`)
+}
+
+/** Sends a signal to a container's process. */
+export async function killContainer(deps: ContainerDeps, container: Container, signal: string): Promise<void> {
+  const number = parseSignal(signal)
+  const live = container.process
+  if (!container.running || !live) throw conflict(`cannot kill container: ${container.record.name}: ${notRunning(container).message}`)
+  deps.failpoint('kill.begin')
+  if (number === 9 || signalStops(container, number)) container.record.manuallyStopped = true
+  send(live.pid, number)
+  deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
+  if (number !== 9) return
+  if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
+  await container.wait('not-running', AbortSignal.timeout(10_000)).catch(() => undefined) // the kill is sent; how long dying takes is the kernel's
+}
+
+function signalStops(container: Container, number: number): boolean {
+  return number === parseSignal(container.record.config.StopSignal || 'SIGTERM')
+}
+
+function send(pid: number, signal: number): void {
+  try {
+    process.kill(pid, signal)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+  }
+}
+
+/** Asks a container's process to end, and after `timeout` seconds (-1: never) kills it. `not-modified` where it does not
+ * run. */
+export async function stopContainer(deps: ContainerDeps, container: Container, options: { timeout?: number | undefined, signal?: string | undefined, abort: AbortSignal }): Promise<void> {
+  const { record } = container
+  const number = parseSignal(options.signal || record.config.StopSignal || 'SIGTERM')
+  if (record.state.status === 'restarting') {
+    using _held = await deps.lock.hold(container.id)
+    if (container.cancelRestart) {
+      container.cancelRestart()
+      record.manuallyStopped = true
+      record.state.status = 'exited'
+      deps.containers.save(container)
+      container.notify('not-running')
+      return
+    }
+  }
+  if (!container.running) throw new BerthError('not-modified', `container ${container.id} is not running`)
+  const timeout = options.timeout ?? record.config.StopTimeout ?? DEFAULT_TIMEOUT
+  container.stopping = true
+  record.manuallyStopped = true
+  try {
+    deps.failpoint('stop.begin')
+    const ended = container.wait('not-running', options.abort)
+    ended.catch(() => undefined) // looked at below, or not at all when the client has gone
+    await signalAndWait(deps, container, number, timeout < 0 ? undefined : timeout * 1000, ended)
+    deps.failpoint('stop.ended')
+  } finally {
+    container.stopping = false
+  }
+  deps.containers.save(container)
+  deps.events.emit('container', 'stop', container.id, container.attributes())
+}
+
+async function signalAndWait(deps: ContainerDeps, container: Container, number: number, timeout: number | undefined, ended: Promise<unknown>): Promise<void> {
+  const live = container.process
+  if (live) {
+    send(live.pid, number)
+    deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
+  }
+  if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
+  deps.failpoint('stop.signalled')
+  if (timeout === undefined) return void (await ended)
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<'late'>((resolve) => (timer = setTimeout(() => resolve('late'), timeout)))
+  const first = await Promise.race([ended, late])
+  clearTimeout(timer)
+  if (first !== 'late') return
+  if (container.process) send(container.process.pid, 9)
+  await ended
+}
+
+export async function restartContainer(deps: ContainerDeps, container: Container, options: { timeout?: number | undefined, signal?: string | undefined, abort: AbortSignal }): Promise<void> {
+  if (container.running) await stopContainer(deps, container, options)
+  await startContainer(deps, container)
+  deps.events.emit('container', 'restart', container.id, container.attributes())
+}
+
+export async function pauseContainer(deps: ContainerDeps, container: Container): Promise<void> {
+  using _held = await deps.lock.hold(container.id)
+  if (container.record.state.status === 'paused') throw conflict(`Container ${container.id} is already paused`)
+  if (!container.running) throw conflict(`Container ${container.id} is not running`)
+  await container.cgroup!.freeze(true)
+  container.record.state.status = 'paused'
+  deps.containers.save(container)
+  deps.events.emit('container', 'pause', container.id, container.attributes())
+}
+
+export async function unpauseContainer(deps: ContainerDeps, container: Container): Promise<void> {
+  using _held = await deps.lock.hold(container.id)
+  if (container.record.state.status !== 'paused') throw conflict(`Container ${container.id} is not paused`)
+  await container.cgroup!.freeze(false)
+  container.record.state.status = 'running'
+  deps.containers.save(container)
+  deps.events.emit('container', 'unpause', container.id, container.attributes())
+}

@@ -1,0 +1,30 @@
+import { conflict, invalid } from '../lib/errors.ts'
+import type { UpdateBody } from './body.ts'
+import type { Container } from './container.ts'
+import { checkLimits } from './create.ts'
+import type { ContainerDeps } from './deps.ts'
+import { resourcesOf } from './spec.ts'
+
+/** Changes limits and the restart policy of a container, running or not. What the body leaves at zero stays as it is.
+ * Returns warnings. */
+export async function updateContainer(deps: ContainerDeps, container: Container, body: UpdateBody): Promise<string[]> {
+  using _held = await deps.lock.hold(container.id)
+  const warnings: string[] = []
+  const { host } = container.record
+  const { RestartPolicy, ...asked } = body
+  if (RestartPolicy?.Name) {
+    if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(RestartPolicy.Name)) throw invalid(`invalid restart policy: unknown policy '${RestartPolicy.Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
+    if (host.AutoRemove && RestartPolicy.Name !== 'no') throw conflict('Restart policy cannot be updated because AutoRemove is enabled for the container')
+  }
+  const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== 0 && value !== '' && value !== null && value !== undefined && !(Array.isArray(value) && value.length === 0)))
+  const next = { ...host, ...given, ...(RestartPolicy?.Name && { RestartPolicy }) }
+  if (host.NanoCpus && (asked.CpuPeriod || asked.CpuQuota)) throw invalid('Conflicting options: CPU Period/Quota cannot be updated as NanoCPUs has already been set')
+  if (given['Memory'] !== undefined && given['MemorySwap'] === undefined && host.MemorySwap > 0 && host.MemorySwap < next.Memory)
+    throw invalid('Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time')
+  checkLimits(next, warnings)
+  if (container.running) container.cgroup?.update(resourcesOf(next))
+  container.record.host = next
+  deps.containers.save(container)
+  deps.events.emit('container', 'update', container.id, container.attributes())
+  return warnings
+}
