@@ -30,13 +30,13 @@ export function chainIdOf(parent: string | undefined, diffId: string): string {
 export class LayerStore {
   readonly #graph: GraphDB
   readonly #driver: GraphDriver
-  readonly #archiver: Archiver
+  readonly archiver: Archiver
   readonly #splits: string
 
   constructor(deps: { graph: GraphDB, driver: GraphDriver, archiver: Archiver, root: string }) {
     this.#graph = deps.graph
     this.#driver = deps.driver
-    this.#archiver = deps.archiver
+    this.archiver = deps.archiver
     this.#splits = join(deps.root, 'layers', deps.driver.name)
     mkdirSync(this.#splits, { recursive: true, mode: 0o700 })
   }
@@ -75,7 +75,7 @@ export class LayerStore {
     await this.#driver.create(driverId, parent === undefined ? undefined : this.get(parent).driverId)
     try {
       const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
-      const { digest, size } = await withDescriptor(root, (fd) => this.#archiver.unpack(archive, fd, {
+      const { digest, size } = await withDescriptor(root, (fd) => this.archiver.unpack(archive, fd, {
         whiteouts: this.#driver.deletions === 'overlay' ? 'overlay' : 'delete', digest: true, split,
       }, options.signal))
       const diffId = digest!
@@ -135,7 +135,7 @@ export class LayerStore {
   archive(chainId: string): { stream: Readable, packed: Promise<Packed> } {
     const { driverId } = this.get(chainId)
     const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
-    const replayed = this.#archiver.replay(root, join(this.#splits, driverId))
+    const replayed = this.archiver.replay(root, join(this.#splits, driverId))
     const close = (): void => closeSync(root)
     replayed.packed.then(close, close)
     return replayed
@@ -161,14 +161,14 @@ export class LayerStore {
 
   /** What a container changed against the image below it. */
   async changes(id: string, parent: string | undefined): Promise<Change[]> {
-    return await this.withTree(id, (after) => this.#withChain(parent, (before) => this.#archiver.compare(before, after)))
+    return await this.withTree(id, (after) => this.#withChain(parent, (before) => this.archiver.compare(before, after)))
   }
 
   /** Archives what a container changed, as a layer. */
   async archiveChanges(id: string, parent: string | undefined, keep: (change: Change) => boolean, take: (stream: Readable) => Promise<Layer>): Promise<Layer> {
     const changes = (await this.changes(id, parent)).filter(keep)
     return await this.withTree(id, async (root) => {
-      const { stream, packed } = this.#archiver.pack(root, { changes })
+      const { stream, packed } = this.archiver.pack(root, { changes })
       const layer = await take(stream)
       await packed
       return layer

@@ -1,0 +1,148 @@
+import { closeSync, constants, createReadStream, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join, posix } from 'node:path'
+import type { Readable } from 'node:stream'
+import type { Events } from '../engine/events.ts'
+import { invalid, messageOf } from '../lib/errors.ts'
+import { randomId, shortId } from '../lib/ids.ts'
+import { familiar, parseReference, type Reference } from '../reference/reference.ts'
+import { openInRoot } from '../sys/fs.ts'
+import { chainIdOf } from '../layer/store.ts'
+import { goArchitecture } from './image.ts'
+import { parseImageConfig, type ImageStore } from './store.ts'
+
+type Report = (line: Record<string, unknown>) => void
+
+interface Found { config: string, layers: string[], names: string[] }
+interface Descriptor { mediaType?: string, digest: string, size: number, annotations?: Record<string, string>, platform?: { architecture?: string, os?: string } }
+
+const MAX_CONFIG = 8 << 20
+
+/** Loads the images of an archive that `docker save` or another engine wrote: Docker's format (manifest.json) or an OCI
+ * image layout (index.json). The archive is unpacked to disk first, since its manifest may come last. */
+export async function loadImages(deps: { images: ImageStore, events: Events, dataRoot: string }, archive: Readable, options: { report: Report, signal: AbortSignal }): Promise<void> {
+  const directory = join(deps.dataRoot, 'tmp', `load-${randomId().slice(0, 16)}`)
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const root = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
+  try {
+    await deps.images.layers.archiver.unpack(archive, root, { whiteouts: 'keep', owner: { uid: 0, gid: 0 } }, options.signal)
+    const files = new ArchiveFiles(root)
+    const found = files.has('manifest.json') ? dockerImages(files) : files.has('index.json') ? ociImages(files) : undefined
+    if (!found?.length) throw invalid('invalid archive: does not contain a manifest.json')
+    for (const image of found) await loadOne(deps, files, image, options)
+  } finally {
+    closeSync(root)
+    await rm(directory, { recursive: true, force: true })
+  }
+}
+
+/** Files of the unpacked archive: links in it lead nowhere else. */
+class ArchiveFiles {
+  readonly #root: number
+
+  constructor(root: number) {
+    this.#root = root
+  }
+
+  #open(path: string): number {
+    return openInRoot(this.#root, './' + posix.normalize('/' + path).slice(1), constants.O_RDONLY | constants.O_NONBLOCK)
+  }
+
+  has(path: string): boolean {
+    const fd = this.#open(path)
+    if (fd < 0) return false
+    closeSync(fd)
+    return true
+  }
+
+  text(path: string): string {
+    const fd = this.#open(path)
+    if (fd < 0) throw invalid(`invalid archive: ${JSON.stringify(path)} is missing`)
+    try {
+      const data = readFileSync(fd)
+      if (data.length > MAX_CONFIG) throw invalid(`invalid archive: ${JSON.stringify(path)} is too large`)
+      return data.toString('utf8')
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  json<T>(path: string): T {
+    try {
+      return JSON.parse(this.text(path)) as T
+    } catch (error) {
+      throw invalid(`invalid archive: ${path}: ${messageOf(error)}`, error)
+    }
+  }
+
+  stream(path: string): Readable {
+    const fd = this.#open(path)
+    if (fd < 0) throw invalid(`invalid archive: ${JSON.stringify(path)} is missing`)
+    return createReadStream('', { fd, autoClose: true, highWaterMark: 1 << 20 })
+  }
+}
+
+function dockerImages(files: ArchiveFiles): Found[] {
+  const manifest = files.json<{ Config?: unknown, RepoTags?: unknown, Layers?: unknown }[]>('manifest.json')
+  if (!Array.isArray(manifest)) throw invalid('invalid archive: manifest.json is no list')
+  return manifest.map(({ Config, RepoTags, Layers }) => {
+    const list = (value: unknown): value is string[] => Array.isArray(value) && value.every((item) => typeof item === 'string')
+    if (typeof Config !== 'string' || !list(Layers ?? []) || !list(RepoTags ?? [])) throw invalid('invalid archive: manifest.json is malformed')
+    return { config: Config, layers: (Layers ?? []) as string[], names: (RepoTags ?? []) as string[] }
+  })
+}
+
+const blobPath = (digest: string): string => {
+  if (!/^sha(256:[a-f0-9]{64}|512:[a-f0-9]{128})$/.test(digest)) throw invalid(`invalid archive: digest ${JSON.stringify(digest)}`)
+  return `blobs/${digest.replace(':', '/')}`
+}
+
+function ociImages(files: ArchiveFiles): Found[] {
+  const found: Found[] = []
+  const visit = (descriptor: Descriptor, name: string | undefined, depth: number): void => {
+    if (depth > 4) throw invalid('invalid archive: indexes are nested too deep')
+    const manifest = files.json<{ manifests?: Descriptor[], config?: Descriptor, layers?: Descriptor[] }>(blobPath(descriptor.digest))
+    if (manifest.manifests) {
+      const own = manifest.manifests.filter(({ platform }) => !platform?.architecture || platform.architecture === goArchitecture && platform.os === 'linux')
+      for (const inner of own) visit(inner, name, depth + 1)
+      return
+    }
+    if (!manifest.config || !manifest.layers) throw invalid(`invalid archive: ${descriptor.digest} is no image manifest`)
+    found.push({ config: blobPath(manifest.config.digest), layers: manifest.layers.map(({ digest }) => blobPath(digest)), names: name ? [name] : [] })
+  }
+  for (const descriptor of files.json<{ manifests?: Descriptor[] }>('index.json').manifests ?? []) {
+    const { annotations = {} } = descriptor
+    const named = annotations['io.containerd.image.name'] ?? annotations['org.opencontainers.image.ref.name']
+    visit(descriptor, named?.includes('/') || named?.includes(':') ? named : undefined, 0)
+  }
+  return found
+}
+
+async function loadOne(deps: { images: ImageStore, events: Events }, files: ArchiveFiles, found: Found, { report, signal }: { report: Report, signal: AbortSignal }): Promise<void> {
+  const text = files.text(found.config)
+  const { rootfs } = parseImageConfig(text)
+  if (rootfs.diff_ids.length !== found.layers.length) throw invalid(`invalid manifest, layers length mismatch: expected ${rootfs.diff_ids.length}, got ${found.layers.length}`)
+  const names: Reference[] = found.names.map(parseReference)
+  const { layers } = deps.images
+  const holder = `/hold/load-${randomId().slice(0, 16)}`
+  try {
+    let parent: string | undefined
+    for (const [i, diffId] of rootfs.diff_ids.entries()) {
+      const chainId = chainIdOf(parent, diffId)
+      if (layers.has(chainId)) layers.hold(chainId, holder)
+      else {
+        report({ status: 'Loading layer', progressDetail: {}, id: shortId(diffId) })
+        await layers.register(files.stream(found.layers[i]!), parent, holder, { diffId, signal })
+      }
+      parent = chainId
+    }
+    const id = deps.images.put(text)
+    for (const name of names) deps.images.tag(id, name)
+    deps.events.emit('image', 'load', id, { name: id })
+    for (const name of names) report({ stream: `Loaded image: ${familiar(name)}\n` })
+    if (names.length === 0) report({ stream: `Loaded image ID: ${id}\n` })
+  } finally {
+    await layers.release(holder)
+  }
+}
+

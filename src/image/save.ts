@@ -1,0 +1,111 @@
+import { createReadStream, createWriteStream, mkdirSync, statSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { pipeline } from 'node:stream/promises'
+import type { Events } from '../engine/events.ts'
+import { TRAILER, encodeEntry, paddedSize, type Entry } from '../archive/tar.ts'
+import { randomId, sha256 } from '../lib/ids.ts'
+import { canonical, familiar, parseReference, withDefaultTag } from '../reference/reference.ts'
+import type { Image } from './image.ts'
+import type { ImageStore } from './store.ts'
+
+interface Saved { image: Image, tags: string[] }
+
+/** Archives images in a form that reads both as Docker's (manifest.json) and as an OCI image layout (index.json): blobs
+ * by digest, layers uncompressed and byte for byte those that were loaded. */
+export async function saveImages(deps: { images: ImageStore, events: Events, dataRoot: string }, names: readonly string[]): Promise<Readable> {
+  const saved = collect(deps.images, names)
+  const directory = join(deps.dataRoot, 'tmp', `save-${randomId().slice(0, 16)}`)
+  mkdirSync(directory, { recursive: true, mode: 0o700 })
+  for (const { image } of saved) deps.events.emit('image', 'save', image.id, { name: image.id })
+  const stream = Readable.from(write(deps.images, saved, directory), { objectMode: false, highWaterMark: 1 << 20 })
+  stream.once('close', () => void rm(directory, { recursive: true, force: true }))
+  return stream
+}
+
+/** The images that the names mean. A repository without a tag means all of its tags; an id none. */
+function collect(images: ImageStore, names: readonly string[]): Saved[] {
+  const saved = new Map<string, Saved>()
+  for (const name of names) {
+    const byId = /^(sha256:)?[a-f0-9]{4,64}$/.test(name)
+    const add = (image: Image, tag: string | undefined): void => {
+      const entry = saved.get(image.id) ?? { image, tags: [] }
+      saved.set(image.id, entry)
+      if (tag && !entry.tags.includes(tag)) entry.tags.push(tag)
+    }
+    const reference = byId ? undefined : parseReference(name)
+    const whole = reference && !reference.tag && !reference.digest
+      ? [...images.names()].flatMap(([id, { tags }]) => tags.filter((tag) => {
+        const parsed = parseReference(tag)
+        return parsed.domain === reference.domain && parsed.path === reference.path
+      }).map((tag) => ({ id, tag })))
+      : []
+    for (const { id, tag } of whole) add(images.get(id), tag)
+    if (whole.length) continue
+    const image = images.resolve(name)
+    const tagged = reference && images.tagged(reference) === image.id
+    add(image, tagged && reference.tag ? familiar(withDefaultTag(reference)) : undefined)
+  }
+  return [...saved.values()]
+}
+
+const OCI = 'application/vnd.oci.image'
+
+function entry(name: string, size: number, type: 'file' | 'directory' = 'file'): Buffer {
+  const plain: Entry = {
+    type, name, linkName: '', mode: type === 'file' ? 0o644 : 0o755, uid: 0, gid: 0, userName: '', groupName: '', size, mtime: { seconds: 0, nanoseconds: 0 },
+    major: 0, minor: 0, attributes: new Map(),
+  }
+  return encodeEntry(plain)
+}
+
+function* text(name: string, content: string): Generator<Buffer> {
+  const data = Buffer.from(content)
+  yield entry(name, data.length)
+  yield data
+  yield Buffer.alloc(paddedSize(data.length) - data.length)
+}
+
+async function* write(images: ImageStore, saved: readonly Saved[], directory: string): AsyncGenerator<Buffer> {
+  yield entry('blobs/', 0, 'directory')
+  yield entry('blobs/sha256/', 0, 'directory')
+  const blob = (digest: string): string => `blobs/${digest.replace(':', '/')}`
+  const sizes = new Map<string, number>()
+  const manifests: object[] = []
+  const docker: object[] = []
+  for (const { image, tags } of saved) {
+    const layers = images.chain(image)
+    for (const layer of layers) {
+      if (sizes.has(layer.diffId)) continue
+      // a header says the size before the content comes: the layer goes by way of a file
+      const file = join(directory, layer.diffId.slice(7))
+      const { stream, packed } = images.layers.archive(layer.chainId)
+      await pipeline(stream, createWriteStream(file, { highWaterMark: 1 << 20 }))
+      await packed
+      const { size } = statSync(file)
+      sizes.set(layer.diffId, size)
+      yield entry(blob(layer.diffId), size)
+      for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) yield chunk as Buffer
+      yield Buffer.alloc(paddedSize(size) - size)
+      await rm(file)
+    }
+    yield* text(blob(image.id), image.text)
+    const manifest = JSON.stringify({
+      schemaVersion: 2, mediaType: `${OCI}.manifest.v1+json`,
+      config: { mediaType: `${OCI}.config.v1+json`, digest: image.id, size: Buffer.byteLength(image.text) },
+      layers: layers.map(({ diffId }) => ({ mediaType: `${OCI}.layer.v1.tar`, digest: diffId, size: sizes.get(diffId) })),
+    })
+    const digest = sha256(manifest)
+    yield* text(blob(digest), manifest)
+    const descriptor = { mediaType: `${OCI}.manifest.v1+json`, digest, size: Buffer.byteLength(manifest) }
+    if (tags.length === 0) manifests.push(descriptor)
+    for (const tag of tags) manifests.push({ ...descriptor, annotations: { 'io.containerd.image.name': canonical(parseReference(tag)), 'org.opencontainers.image.ref.name': parseReference(tag).tag } })
+    docker.push({ Config: blob(image.id), RepoTags: tags.length ? tags : null, Layers: layers.map(({ diffId }) => blob(diffId)) })
+  }
+  yield* text('index.json', JSON.stringify({ schemaVersion: 2, mediaType: `${OCI}.index.v1+json`, manifests }))
+  yield* text('manifest.json', JSON.stringify(docker))
+  yield* text('oci-layout', JSON.stringify({ imageLayoutVersion: '1.0.0' }))
+  yield TRAILER
+}
+
