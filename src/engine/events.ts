@@ -26,6 +26,10 @@ export class Events {
     for (const listener of this.#listeners) listener(event)
   }
 
+  get listeners(): number {
+    return this.#listeners.size
+  }
+
   kept(): readonly Event[] {
     return this.#kept
   }

@@ -1,0 +1,24 @@
+/** `npm test`: installs what the tests need, then type check, lint, and all tests; the runner's summary comes last. */
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, globSync } from 'node:fs'
+
+const root = new URL('..', import.meta.url).pathname
+const run = (command: string, args: string[]): void => {
+  console.log(`> ${command} ${args.join(' ')}`)
+  const { status } = spawnSync(command, args, { cwd: root, stdio: 'inherit' })
+  if (status !== 0) process.exit(status ?? 1)
+}
+
+if (process.getuid?.() !== 0) {
+  console.error('the tests make containers: run them as root')
+  process.exit(1)
+}
+const packages = { '/usr/bin/cc': 'gcc', '/usr/include/stdio.h': 'libc6-dev', '/bin/busybox': 'busybox-static' }
+const missing = Object.entries(packages).filter(([file]) => !existsSync(file)).map(([, name]) => name)
+if (missing.length) {
+  execFileSync('apt-get', ['update', '-q'], { stdio: 'inherit' })
+  execFileSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing], { stdio: 'inherit' })
+}
+run('node_modules/.bin/tsc', ['--noEmit'])
+run('node_modules/.bin/oxlint', ['src', 'scripts', 'test'])
+run(process.execPath, ['--disable-warning=ExperimentalWarning', '--test', '--test-concurrency=1', '--test-timeout=120000', ...globSync('{src,test}/**/*.test.ts', { cwd: root })])

@@ -1,0 +1,120 @@
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { availableParallelism, release } from 'node:os'
+import { join } from 'node:path'
+import { Archiver } from '../archive/archive.ts'
+import type { ContainerDeps } from '../container/deps.ts'
+import { containerRoutes } from '../container/service.ts'
+import { recoverContainer, startContainer, strayPid } from '../container/start.ts'
+import { stopContainer } from '../container/stop.ts'
+import { ContainerStore } from '../container/store.ts'
+import { Engine } from '../engine/engine.ts'
+import { Events } from '../engine/events.ts'
+import { GraphDB } from '../graphdb/graphdb.ts'
+import { openGraphDriver } from '../graphdriver/drivers.ts'
+import { overlayWorks } from '../graphdriver/overlay.ts'
+import { imageRoutes } from '../image/service.ts'
+import { ImageStore } from '../image/store.ts'
+import { LayerStore } from '../layer/store.ts'
+import { invalid, isKind } from '../lib/errors.ts'
+import { discard } from '../lib/files.ts'
+import { KeyedLock } from '../lib/lock.ts'
+import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
+import { openLog } from '../logdriver/drivers.ts'
+import { Router } from '../server/router.ts'
+import { Zygote } from '../sys/zygote.ts'
+import type { DaemonOptions } from './options.ts'
+import { systemRoutes } from './system.ts'
+
+const CGROUP_PARENT = '/berth'
+
+export interface Composed { engine: Engine, router: Router }
+
+/** Wires the engine together and makes its state true again after a crash. Keeps nothing. */
+export async function compose(options: DaemonOptions, hooks: { warn: (message: string, error?: unknown) => void, failpoint: (name: string) => void }): Promise<Composed> {
+  const { dataRoot, execRoot } = options
+  for (const directory of [dataRoot, execRoot]) mkdirSync(directory, { recursive: true, mode: 0o711 })
+  if (options.execDriver !== 'native') throw invalid(`execdriver ${JSON.stringify(options.execDriver)} is not known; there is native`)
+  const trees = findCgroupTrees()
+  prepareCgroupParent(trees, CGROUP_PARENT)
+  const graph = GraphDB.open(join(dataRoot, 'graph.db'))
+  const archiver = new Archiver(availableParallelism())
+  const driver = openGraphDriver(options.storageDriver || ((await overlayWorks(dataRoot)) ? 'overlay2' : 'vfs'), dataRoot)
+  const layers = new LayerStore({ graph, driver, archiver, root: dataRoot })
+  const images = new ImageStore({ graph, layers })
+  const containers = new ContainerStore(graph)
+  const engine = new Engine()
+  const events = new Events()
+  const zygote = Zygote.start()
+  let stopping = false
+  const deps: ContainerDeps = {
+    containers, images, layers, archiver, engine, events, zygote, lock: new KeyedLock(), trees, dataRoot, execRoot, cgroupParent: CGROUP_PARENT, initPath: '/usr/bin/docker-init', openLog,
+    facts: { kernel: release(), cgroupVersion: trees.version, apparmor: existsSync('/sys/kernel/security/apparmor'), selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
+    ...hooks, isStopping: () => stopping,
+  }
+  await recover(deps, trees, hooks.warn)
+  engine.onShutdown(() => {
+    zygote.stop()
+    archiver[Symbol.dispose]()
+    graph.close()
+  })
+  engine.onShutdown(async () => {
+    stopping = true
+    if (!options.liveRestore) await stopAll(deps)
+  })
+  const router = new Router([
+    ...containerRoutes(deps),
+    ...imageRoutes({ images, engine, events, dataRoot, usersOf: (image) => containers.ofImage(image).map(({ id, running }) => ({ id, running })) }),
+    ...systemRoutes({ containers, images, layers, engine, events, trees, options }),
+  ], (error, request) => hooks.warn(`${request.method} ${request.url} failed`, error))
+  return { engine, router }
+}
+
+/** Takes up containers that live, records the ends of those that don't, and sweeps what nobody owns. */
+async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: string, error?: unknown) => void): Promise<void> {
+  const known = new Set(deps.containers.list().map(({ id }) => id))
+  sweepRuns(deps, known)
+  sweepCgroups(trees, known)
+  await deps.layers.sweep(known)
+  for (const layer of deps.layers.missing()) warn(`layer ${layer.chainId} has lost its files`)
+  const directory = join(deps.dataRoot, 'containers')
+  for (const id of existsSync(directory) ? readdirSync(directory) : []) if (!known.has(id)) await discard(join(directory, id), join(deps.dataRoot, 'trash'))
+  for (const name of ['trash', 'tmp']) await rm(join(deps.dataRoot, name), { recursive: true, force: true })
+  for (const container of deps.containers.list()) {
+    const { status } = container.record.state
+    const wasUp = status === 'running' || status === 'restarting' || status === 'exited'
+    await recoverContainer(deps, container)
+    const { RestartPolicy } = container.record.host
+    const again = RestartPolicy.Name === 'always' || RestartPolicy.Name === 'unless-stopped' && !container.record.manuallyStopped
+    if (wasUp && again && !container.running && container.record.state.status !== 'restarting' && !container.removed)
+      await startContainer(deps, container).catch((error: unknown) => warn(`container ${container.id} could not be restarted`, error))
+  }
+}
+
+function sweepRuns(deps: ContainerDeps, known: ReadonlySet<string>): void {
+  const runs = join(deps.execRoot, 'containers')
+  for (const id of existsSync(runs) ? readdirSync(runs) : []) {
+    if (known.has(id)) continue
+    const pid = strayPid(join(runs, id))
+    if (pid !== undefined) process.kill(pid, 'SIGKILL')
+    rmSync(join(runs, id), { recursive: true, force: true })
+  }
+}
+
+function sweepCgroups(trees: CgroupTrees, known: ReadonlySet<string>): void {
+  const ids = new Set([...new Set(trees.trees.values())].flatMap((mountPoint) => readdirSync(join(mountPoint, CGROUP_PARENT), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name)))
+  for (const id of ids) if (!known.has(id) && /^[a-f0-9]{64}$/.test(id)) new Cgroup(trees, join(CGROUP_PARENT, id)).remove()
+}
+
+async function stopAll(deps: ContainerDeps): Promise<void> {
+  await Promise.all(deps.containers.list().filter((container) => container.running || container.cancelRestart).map(async (container) => {
+    const { manuallyStopped } = container.record
+    try {
+      await stopContainer(deps, container, { abort: AbortSignal.timeout(60_000) })
+    } catch (error) {
+      if (!isKind(error, 'not-modified')) deps.warn(`container ${container.id} could not be stopped`, error)
+    }
+    container.record.manuallyStopped = manuallyStopped // the daemon's stop is not a person's
+    deps.containers.save(container)
+  }))
+}

@@ -1,0 +1,126 @@
+import { readFileSync } from 'node:fs'
+import { availableParallelism, hostname, release, totalmem } from 'node:os'
+import { API_VERSION, BERTH_VERSION, MIN_API_VERSION } from '../api/version.ts'
+import type { ContainerStore } from '../container/store.ts'
+import type { Engine } from '../engine/engine.ts'
+import type { Event, Events } from '../engine/events.ts'
+import type { ImageStore } from '../image/store.ts'
+import { goArchitecture } from '../image/image.ts'
+import type { LayerStore } from '../layer/store.ts'
+import { readIfThere } from '../lib/files.ts'
+import { parseTime } from '../lib/units.ts'
+import { invalid } from '../lib/errors.ts'
+import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
+import type { Call, Route } from '../server/router.ts'
+import { graphDriverNames } from '../graphdriver/drivers.ts'
+import { logDriverNames } from '../logdriver/drivers.ts'
+import { machine } from '../sys/syscalls.ts'
+import type { DaemonOptions } from './options.ts'
+
+export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, engine: Engine, events: Events, trees: CgroupTrees, options: DaemonOptions }
+
+/** The routes of the daemon itself: ping, version, info, events, jobs. */
+export function systemRoutes(deps: SystemDeps): Route[] {
+  const ping = (call: Call): void => {
+    call.response.setHeader('Cache-Control', 'no-cache, no-store, must-revalidate')
+    call.response.setHeader('Pragma', 'no-cache')
+    call.response.setHeader('Builder-Version', '1')
+    call.response.setHeader('Swarm', 'inactive')
+    call.response.writeHead(200, { 'Content-Type': 'text/plain; charset=utf-8', 'Content-Length': 2 })
+    call.response.end(call.request.method === 'HEAD' ? undefined : 'OK')
+  }
+  return [
+    { method: 'GET', path: '/_ping', handler: ping },
+    { method: 'HEAD', path: '/_ping', handler: ping },
+    { method: 'GET', path: '/version', handler: (call) => call.send(200, versionOf()) },
+    { method: 'GET', path: '/info', handler: (call) => call.send(200, infoOf(deps)) },
+    { method: 'GET', path: '/events', handler: (call) => streamEvents(deps.events, call) },
+    { method: 'GET', path: '/jobs', handler: (call) => call.send(200, deps.engine.jobs(call.flag('all')).map((job) => ({
+      Id: job.id, Name: job.name, Subject: job.subject, Status: job.status, Started: job.started.toISOString(), Duration: job.duration, Progress: job.progress, ...(job.error && { Error: job.error }),
+    }))) },
+    { method: 'POST', path: '/jobs/:id/cancel', async handler(call) {
+      await deps.engine.cancel(Number(call.params['id']))
+      call.empty()
+    } },
+  ]
+}
+
+function versionOf(): object {
+  const details = { ApiVersion: API_VERSION, MinAPIVersion: MIN_API_VERSION, Os: 'linux', Arch: goArchitecture, KernelVersion: release(), GitCommit: '', GoVersion: '', BuildTime: '' }
+  return {
+    Platform: { Name: 'berth' }, Components: [{ Name: 'Engine', Version: BERTH_VERSION, Details: { ...details, Experimental: 'false', NodeVersion: process.version } }],
+    Version: BERTH_VERSION, Experimental: false, ...details,
+  }
+}
+
+function infoOf({ containers, images, layers, trees, options, events }: SystemDeps): object {
+  const count = (...statuses: string[]): number => containers.list().filter(({ record }) => statuses.includes(record.state.status)).length
+  const os = /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfThere('/etc/os-release') ?? '')?.[1] ?? 'Linux'
+  const has = (controller: string): boolean => trees.version === 2 || trees.trees.has(controller)
+  return {
+    ID: hostname(), Containers: containers.list().length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'),
+    Images: images.list().length, Driver: layers.driver.name, DriverStatus: layers.driver.status(), DockerRootDir: options.dataRoot,
+    Plugins: { Volume: [], Network: ['host', 'none'], Authorization: null, Log: [...logDriverNames] },
+    MemoryLimit: has('memory'), SwapLimit: has('memory'), CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), OomKillDisable: trees.version === 1,
+    IPv4Forwarding: readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '1', Debug: options.debug, NFd: 0, NGoroutines: 0, SystemTime: new Date().toISOString(), LoggingDriver: 'json-file',
+    CgroupDriver: 'cgroupfs', CgroupVersion: String(trees.version), NEventsListener: events.listeners, KernelVersion: release(), OperatingSystem: os, OSVersion: '', OSType: 'linux', Architecture: machine,
+    NCPU: availableParallelism(), MemTotal: totalmem(), IndexServerAddress: '', RegistryConfig: { InsecureRegistryCIDRs: [], IndexConfigs: {}, Mirrors: [] }, GenericResources: null, HttpProxy: '', HttpsProxy: '', NoProxy: '',
+    Name: hostname(), Labels: options.labels, ExperimentalBuild: false, ServerVersion: BERTH_VERSION, Runtimes: { berth: { path: 'berth' } }, DefaultRuntime: 'berth', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
+    LiveRestoreEnabled: options.liveRestore, Isolation: '', InitBinary: '', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin'], Warnings: [`storage drivers: ${graphDriverNames.join(', ')}`].slice(1),
+  }
+}
+
+const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume']
+
+async function streamEvents(events: Events, call: Call): Promise<void> {
+  const filters = call.filters(eventFilters)
+  const time = (name: string): number | undefined => {
+    const text = call.query.get(name)
+    return text ? parseTime(text, Date.now()) : undefined
+  }
+  const [since, until] = [time('since'), time('until')]
+  if (since !== undefined && until !== undefined && until < since) throw invalid('`since` time cannot be after `until` time')
+  const response = call.stream('application/json')
+  const milliseconds = (event: Event): number => Number(event.time / 1_000_000n)
+  const send = (event: Event): void => {
+    if (matches(event, filters)) response.write(wire(event))
+  }
+  if (since !== undefined) for (const event of events.kept()) if (milliseconds(event) >= since && (until === undefined || milliseconds(event) <= until)) send(event)
+  const left = until === undefined ? Infinity : until - Date.now()
+  if (left > 0) {
+    const stop = events.listen(send)
+    await new Promise<void>((resolve) => {
+      const timer = left === Infinity ? undefined : setTimeout(resolve, left)
+      call.signal.addEventListener('abort', () => {
+        clearTimeout(timer)
+        resolve()
+      }, { once: true })
+    })
+    stop()
+  }
+  response.end()
+}
+
+function wire(event: Event): string {
+  const body = JSON.stringify({
+    ...((event.type === 'container' || event.type === 'image') && { status: event.action, id: event.id, ...(event.type === 'container' && { from: event.attributes['image'] }) }),
+    Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: Number(event.time / 1_000_000_000n),
+  })
+  return `${body.slice(0, -1)},"timeNano":${event.time}}\n` // more digits than a JavaScript number holds
+}
+
+function matches(event: Event, filters: Map<string, string[]>): boolean {
+  for (const [name, values] of filters) {
+    if (values.length === 0) continue
+    const any = (test: (value: string) => boolean): boolean => values.some(test)
+    if (name === 'event' && !any((value) => event.action === value || event.action.startsWith(`${value}:`))) return false
+    if (name === 'type' && !any((value) => event.type === value)) return false
+    if (name === 'scope' && !any((value) => value === 'local')) return false
+    if (name === 'label' && !values.every((value) => value.includes('=') ? event.attributes[value.split('=')[0]!] === value.slice(value.indexOf('=') + 1) : value in event.attributes)) return false
+    if (['container', 'image', 'volume', 'network', 'daemon'].includes(name)) {
+      const own = event.type === name && any((value) => event.id.startsWith(value) || event.attributes['name'] === value)
+      if (!own && !(name === 'image' && event.type === 'container' && any((value) => event.attributes['image'] === value))) return false
+    }
+  }
+  return true
+}
