@@ -96,7 +96,7 @@ export class Archiver implements Disposable {
     if (this.#count < this.#size) {
       this.#count++
       const file = import.meta.filename.endsWith('.ts') ? './worker.ts' : './archive-worker.js'
-      const worker = new Worker(new URL(file, import.meta.url))
+      const worker = new Worker(new URL(file, import.meta.url), { trackUnmanagedFds: false })
       worker.unref()
       return worker
     }

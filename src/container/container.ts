@@ -63,7 +63,7 @@ export class Container {
   }
 
   result(): WaitResult {
-    return { status: this.record.state.exitCode, ...(this.record.state.error && { error: this.record.state.error }) }
+    return { status: this.record.state.exitCode }
   }
 
   /** Tells those who wait for a condition. */
@@ -79,7 +79,7 @@ export class Container {
   }
 }
 
-export interface WaitResult { status: number, error?: string }
+export interface WaitResult { status: number }
 
 /** The files of a container's run, below the exec root; gone with a reboot, as its processes are. */
 export interface RunFiles { directory: string, events: string, exit: string, pid: string, stdin: string, stdout: string, stderr: string }

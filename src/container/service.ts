@@ -112,8 +112,8 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       // the client sends its start once it sees the head: the wait must have begun
       const waiting = container.wait(condition, call.signal)
       const response = call.stream('application/json')
-      const { status, error } = await waiting
-      response.end(JSON.stringify({ StatusCode: status, ...(error && { Error: { Message: error } }) }) + '\n')
+      const { status } = await waiting
+      response.end(JSON.stringify({ StatusCode: status }) + '\n')
     } },
     { method: 'DELETE', path: '/containers/:name', async handler(call) {
       if (call.flag('link')) throw conflict('links need a network')
