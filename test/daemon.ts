@@ -1,0 +1,103 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const root = new URL('..', import.meta.url).pathname
+
+/** An answer of the API: its status and its body, parsed where it is JSON. */
+export interface Answer { status: number, body: any, text: string }
+
+/** A daemon of a test's own, on a private socket and data root. */
+export class TestDaemon {
+  readonly directory = mkdtempSync(join(tmpdir(), 'berth-test-'))
+  readonly socket = join(this.directory, 'berth.sock')
+  #process: ChildProcess | undefined
+
+  async start(env: NodeJS.ProcessEnv = {}): Promise<void> {
+    const at = (name: string): string => join(this.directory, name)
+    this.#process = spawn(join(root, 'bin/berth'), ['daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error'], { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
+    for (let tries = 0; tries < 200; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 25))
+      if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return
+    }
+    throw new Error('the daemon does not answer')
+  }
+
+  /** Ends the daemon by a signal and waits for its end. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
+    const child = this.#process
+    if (!child || child.exitCode !== null || child.signalCode !== null) return
+    const ended = new Promise((resolve) => child.once('exit', resolve))
+    child.kill(signal)
+    await ended
+  }
+
+  /** Waits until the daemon has ended by itself. */
+  async ended(): Promise<void> {
+    const child = this.#process!
+    if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once('exit', resolve))
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop()
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+
+  call(method: string, path: string, body?: unknown): Promise<Answer> {
+    return new Promise((resolve, reject) => {
+      const data = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body))
+      const type = Buffer.isBuffer(body) ? 'application/x-tar' : 'application/json'
+      const sent = request({ socketPath: this.socket, method, path, headers: data ? { 'Content-Type': type, 'Content-Length': data.length } : {} }, (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', reject)
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8')
+          let parsed: unknown
+          try {
+            parsed = JSON.parse(text)
+          } catch {
+            parsed = undefined // not every answer is JSON
+          }
+          resolve({ status: response.statusCode!, body: parsed, text })
+        })
+      })
+      sent.on('error', reject)
+      sent.end(data)
+    })
+  }
+
+  /** Imports a root file system of busybox as image `starter`. */
+  async importStarter(): Promise<void> {
+    const answer = await this.call('POST', '/images/create?fromSrc=-&repo=starter', starterArchive())
+    if (answer.status !== 200) throw new Error(answer.text)
+  }
+
+  /** Creates and starts a container, waits for its end, and returns its exit code and output. */
+  async run(body: object, name = ''): Promise<{ id: string, status: number, logs: string }> {
+    const created = await this.call('POST', `/containers/create${name && `?name=${name}`}`, { Image: 'starter', Tty: false, ...body })
+    if (created.status !== 201) throw new Error(created.text)
+    const id: string = created.body.Id
+    const started = await this.call('POST', `/containers/${id}/start`)
+    if (started.status !== 204) throw new Error(started.text)
+    const waited = await this.call('POST', `/containers/${id}/wait`)
+    const logs = await this.call('GET', `/containers/${id}/logs?stdout=1&stderr=1`)
+    return { id, status: waited.body.StatusCode, logs: logs.text.replace(/[\x00-\x02]\0\0\0[^]{4}/g, '') }
+  }
+}
+
+/** A tar archive of busybox and its links. */
+export function starterArchive(): Buffer {
+  const tree = mkdtempSync(join(tmpdir(), 'berth-starter-'))
+  try {
+    for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev']) mkdirSync(join(tree, name))
+    cpSync('/bin/busybox', join(tree, 'bin/busybox'), { dereference: true })
+    for (const applet of ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'dd', 'ls', 'mount', 'readlink', 'hostname']) symlinkSync('busybox', join(tree, 'bin', applet))
+    const { stdout } = spawnSync('tar', ['c', '-C', tree, '.'], { maxBuffer: 64 << 20 })
+    return stdout
+  } finally {
+    rmSync(tree, { recursive: true })
+  }
+}
