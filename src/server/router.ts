@@ -26,6 +26,7 @@ export class Call {
   /** For `Upgrade:` requests, what came after the head. */
   readonly upgrade: { head: Buffer } | undefined
   #hijacked = false
+  readonly #gone: () => void
 
   constructor(from: { request: IncomingMessage, response: ServerResponse, params: Record<string, string>, query: URLSearchParams, version: number, upgrade?: { head: Buffer } | undefined }) {
     this.request = from.request
@@ -36,11 +37,10 @@ export class Call {
     this.upgrade = from.upgrade
     const abort = new AbortController()
     this.signal = abort.signal
-    const gone = (): void => {
+    this.#gone = () => {
       if (!this.response.writableFinished) abort.abort(new BerthError('cancelled', 'the client hung up'))
     }
-    this.response.once('close', gone)
-    this.request.socket.once('close', gone)
+    this.response.once('close', this.#gone)
   }
 
   /** A parameter that is a flag, as Docker reads it: absent, empty, `0`, `no`, `false` and `none` are false. */
@@ -124,6 +124,7 @@ export class Call {
     this.response.detachSocket(socket)
     if (!this.upgrade) freeFromParser(socket)
     socket.setTimeout(0)
+    socket.once('close', this.#gone)
     if (this.upgrade?.head.length) socket.unshift(this.upgrade.head)
     return socket
   }

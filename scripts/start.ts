@@ -1,0 +1,73 @@
+/** `npm start`: a first look without registry or network. Starts an engine on a private socket and data root, makes a
+ * starter image, runs containers in front of the reader, and says how to go on. */
+import { spawn, spawnSync } from 'node:child_process'
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const root = new URL('..', import.meta.url).pathname
+if (process.getuid?.() !== 0) {
+  console.error('berth makes containers from namespaces, cgroups and mounts: run this as root')
+  process.exit(1)
+}
+const directory = mkdtempSync(join(tmpdir(), 'berth-'))
+const socketPath = join(directory, 'berth.sock')
+const at = (name: string): string => join(directory, name)
+
+function call(method: string, path: string, body?: object | Buffer): Promise<{ status: number, text: string }> {
+  return new Promise((resolve, reject) => {
+    const data = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body))
+    const headers = data ? { 'Content-Type': Buffer.isBuffer(body) ? 'application/x-tar' : 'application/json', 'Content-Length': data.length } : {}
+    const sent = request({ socketPath, method, path, headers }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('end', () => resolve({ status: response.statusCode!, text: Buffer.concat(chunks).toString() }))
+    })
+    sent.on('error', reject)
+    sent.end(data)
+  })
+}
+
+/** A root file system with one static program: busybox where there is one, else a greeting compiled with cc. */
+function starter(): { archive: Buffer, command: string[] } {
+  const tree = at('starter')
+  for (const name of ['bin', 'etc', 'proc', 'sys', 'dev', 'tmp']) mkdirSync(join(tree, name), { recursive: true })
+  const busybox = ['/bin/busybox', '/usr/bin/busybox'].find((path) => existsSync(path) && spawnSync(path, ['true']).status === 0)
+  if (busybox) {
+    cpSync(busybox, join(tree, 'bin/busybox'), { dereference: true })
+  } else {
+    writeFileSync(at('hello.c'), '#include <unistd.h>\n#include <stdio.h>\nint main(void){char h[64];gethostname(h,64);printf("hello from process %d on %s\\n",getpid(),h);return 0;}\n')
+    if (spawnSync('cc', ['-O2', '-static', '-o', join(tree, 'bin/hello'), at('hello.c')], { stdio: 'inherit' }).status !== 0) throw new Error('a C compiler with a static libc is needed')
+  }
+  const { stdout } = spawnSync('tar', ['c', '-C', tree, '.'], { maxBuffer: 64 << 20 })
+  return { archive: stdout, command: busybox ? ['/bin/busybox', 'sh', '-c', 'echo "hello from process $$ on $(busybox hostname)"'] : ['/bin/hello'] }
+}
+
+const daemon = spawn(join(root, 'bin/berth'), ['daemon', '-H', `unix://${socketPath}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error'], { stdio: 'inherit' })
+const ended = new Promise((resolve) => daemon.once('exit', resolve))
+try {
+  while (!existsSync(socketPath)) await new Promise((resolve) => setTimeout(resolve, 20))
+  const { archive, command } = starter()
+  const imported = await call('POST', '/images/create?fromSrc=-&repo=starter', archive)
+  if (imported.status !== 200) throw new Error(imported.text)
+  console.log('an engine runs, and an image: starter\n')
+  for (let i = 1; i <= 5; i++) {
+    const begun = performance.now()
+    const created = await call('POST', '/containers/create', { Image: 'starter', Cmd: command, HostConfig: { NetworkMode: 'none' } })
+    const id = (JSON.parse(created.text) as { Id?: string }).Id
+    if (!id) throw new Error(created.text)
+    const started = await call('POST', `/containers/${id}/start`)
+    if (started.status !== 204) throw new Error(started.text)
+    await call('POST', `/containers/${id}/wait`)
+    const took = performance.now() - begun
+    const { text } = await call('GET', `/containers/${id}/logs?stdout=1&stderr=1`)
+    console.log(`container ${i}: ${text.slice(8).trim()}    (create, start, run, exit: ${took.toFixed(1)} ms)`)
+    await call('DELETE', `/containers/${id}`)
+  }
+  console.log(`\nTo go on, start the daemon and point the docker client at it:\n  ${join(root, 'bin/berth')} daemon -H unix:///var/run/berth.sock &\n  export DOCKER_HOST=unix:///var/run/berth.sock\n  tar c -C ROOTFS . | docker import - mine && docker run --rm mine COMMAND`)
+} finally {
+  daemon.kill('SIGTERM')
+  await ended
+  rmSync(directory, { recursive: true, force: true })
+}
