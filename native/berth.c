@@ -9,6 +9,9 @@
  *   USR1   in the monitor, each time SIGUSR1 arrives
  *   FINI   in the monitor, once the child has ended
  *
+ * A monitor whose child has ended waits for SIGUSR2, and with it the pipes that it holds: output that nobody has read
+ * yet is not lost, also when the daemon comes back only later.
+ *
  * What happens is told in 32-byte records on the descriptor that the program keeps in register EVENTS.
  * The program's layout is defined here and assembled by src/sys/program.ts; the two must agree. */
 #include <asm/unistd.h>
@@ -201,15 +204,18 @@ static s64 await_child(struct program *p) {
 
 /* FINI comes before the record, so that what it writes is there when the daemon looks, or comes back. */
 static void finish(struct program *p, u32 type, u32 step, s64 value, s64 detail) {
+  u64 set = 1ull << (SIGUSR2 - 1);
   run(p, FINI);
   emit(p, type, step, value, detail);
+  if (type == EXITED && p->clones)
+    while (S(__NR_rt_sigtimedwait, &set, 0, 0, 8) != SIGUSR2) {}
   S(__NR_exit_group, 0);
 }
 
 /* The monitor's life. The program lies in shared memory, so what the child writes into registers and failed_* is
  * seen here; the child's copy of the status pipe closes on execve. */
 static void monitor(struct program *p) {
-  u64 set = 1ull << (SIGCHLD - 1) | 1ull << (SIGUSR1 - 1);
+  u64 set = 1ull << (SIGCHLD - 1) | 1ull << (SIGUSR1 - 1) | 1ull << (SIGUSR2 - 1);
   u8 **slot, *byte;
   u32 *relocation = (u32 *)((u8 *)p + p->relocations);
   for (u32 i = 0; i < p->relocation_count; i++, relocation += 2) {

@@ -1,6 +1,7 @@
-import { rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Socket } from 'node:net'
+import { readIfThere } from '../lib/files.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
 import { OutputHub } from './hub.ts'
@@ -91,7 +92,29 @@ export function runFiles(execRoot: string, id: string, exec?: string): RunFiles 
   return { directory, events: at('events'), exit: at('exit'), pid: at('pid'), stdin: at('stdin'), stdout: at('stdout'), stderr: at('stderr') }
 }
 
-/** Removes the files of a run that is over. */
-export function removeRunFiles(files: RunFiles): void {
+/** The monitor and the process that a run's pid file names; zeros where there is none. */
+export function readPids(directory: string): { monitorPid: number, pid: number } {
+  const [monitorPid = 0, pid = 0] = (readIfThere(join(directory, 'pid')) ?? '').trim().split(' ').map(Number)
+  return { monitorPid, pid }
+}
+
+/** True where a process is a living monitor, and neither a zombie nor another that has got its number. */
+export function isMonitor(pid: number): boolean {
+  return pid > 0 && / \(berth-monitor\) [^ZX]/.test(readIfThere(`/proc/${pid}/stat`) ?? '')
+}
+
+/** Ends a run that is over: its monitor may go, its output has been read, and so may those of its execs. */
+export function endRun(files: RunFiles): void {
+  const execs = join(files.directory, 'exec')
+  const directories = [files.directory, ...(existsSync(execs) ? readdirSync(execs).map((name) => join(execs, name)) : [])]
+  for (const directory of directories) {
+    const { monitorPid } = readPids(directory)
+    if (!isMonitor(monitorPid)) continue
+    try {
+      process.kill(monitorPid, 'SIGUSR2')
+    } catch {
+      // it has gone meanwhile
+    }
+  }
   rmSync(files.directory, { recursive: true, force: true })
 }

@@ -10,7 +10,7 @@ import { TERMINAL_FD, assembleExec, type Stdio } from '../libcontainer/container
 import type { NamespaceType } from '../libcontainer/spec.ts'
 import { parseDetachKeys } from './attach.ts'
 import type { ExecBody } from './body.ts'
-import { removeRunFiles, runFiles, type Container, type LiveProcess, type RunFiles } from './container.ts'
+import { endRun, runFiles, type Container, type LiveProcess, type RunFiles } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { OutputHub, connectionSink } from './hub.ts'
 import { buildSpec, environmentOf, mergeEnvironment } from './spec.ts'
@@ -84,7 +84,7 @@ export async function startExec(deps: ContainerDeps, execs: ExecStore, exec: Exe
   if (connection) output.add(connectionSink(connection, { raw: tty, stdout: body.AttachStdout, stderr: body.AttachStderr }))
   const ended = run(deps, exec, files, stdio, output, stdin).finally(() => {
     execs.forget(exec, KEEP_ENDED)
-    removeRunFiles(files)
+    endRun(files)
     output.end()
     stdin.disconnect()
   })

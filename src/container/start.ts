@@ -1,4 +1,4 @@
-import { constants, existsSync, mkdirSync, openSync, readFileSync, statSync } from 'node:fs'
+import { closeSync, constants, existsSync, mkdirSync, openSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { Socket } from 'node:net'
 import { ReadStream } from 'node:tty'
@@ -10,7 +10,7 @@ import { listenToMonitor, type MonitorEvent } from '../sys/zygote.ts'
 import type { Program } from '../sys/program.ts'
 import { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
 import { TERMINAL_FD, assembleStart, type Stdio } from '../libcontainer/container.ts'
-import { Container, removeRunFiles, runFiles, type RunFiles } from './container.ts'
+import { Container, endRun, isMonitor, readPids, runFiles, type RunFiles } from './container.ts'
 import { containerDirectory } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
@@ -38,7 +38,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
   const files = runFiles(deps.execRoot, record.id)
   deps.failpoint('start.begin')
   try {
-    removeRunFiles(files) // of a run before a crash
+    endRun(files) // of a run before a crash
     mkdirSync(files.directory, { recursive: true, mode: 0o700 })
     const user = await containerUser(deps, record)
     container.cgroup = new Cgroup(deps.trees, cgroupPathOf(deps, record))
@@ -59,7 +59,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
   } catch (error) {
     failStart(container, error)
     container.cgroup?.remove()
-    removeRunFiles(files)
+    endRun(files)
     deps.containers.save(container)
     container.stdin.disconnect()
     container.output.end()
@@ -154,8 +154,22 @@ type Outputs = Promise<void>[]
 /** Reads the FIFOs before there is a writer, so that no byte comes before its reader. */
 function openOutputs(container: Container, stdio: Stdio): Outputs {
   if (stdio.kind !== 'fifos') return []
-  const read = (path: string): Socket => new Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false })
-  return [container.output.read(read(stdio.stdout), 'stdout'), container.output.read(read(stdio.stderr), 'stderr')]
+  return [container.output.read(openReader(stdio.stdout), 'stdout'), container.output.read(openReader(stdio.stderr), 'stderr')]
+}
+
+function openReader(fifo: string): Socket {
+  return new Socket({ fd: openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false })
+}
+
+/** Reads the FIFOs of a process that may have ended: poll tells of the end only of writers that came after the reader
+ * (fs/pipe.c, pipe_poll), so one comes and goes. */
+function reopenOutputs(container: Container, files: RunFiles): Outputs {
+  if (container.record.config.Tty) return []
+  return (['stdout', 'stderr'] as const).map((stream) => {
+    const reader = openReader(files[stream])
+    closeSync(openSync(files[stream], constants.O_WRONLY | constants.O_NONBLOCK))
+    return container.output.read(reader, stream)
+  })
 }
 
 function openLog(deps: ContainerDeps, container: Container): void {
@@ -309,7 +323,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   record.state = { ...record.state, ...exit, status: restarting ? 'restarting' : 'exited', pid: 0, monitorPid: 0, oomKilled }
   deps.containers.save(container)
   deps.failpoint('exit.recorded')
-  removeRunFiles(files)
+  endRun(files)
   container.stdin.disconnect()
   container.log?.close()
   container.log = undefined
@@ -321,19 +335,21 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   if (record.host.AutoRemove && !deps.isStopping()) await removeContainer(deps, container, { force: true, locked: true })
 }
 
-/** Takes up a container whose monitor lived on while the engine was away; false where it has ended, which is recorded. */
+/** Takes up a container after the engine was away: one whose process lives goes on; the end of one that ended
+ * meanwhile, and what it said until then, is recorded. */
 export async function recoverContainer(deps: ContainerDeps, container: Container): Promise<void> {
   using _held = await deps.lock.hold(container.id)
   const { record } = container
   const files = runFiles(deps.execRoot, record.id)
-  const [monitorPid = 0, pid = 0] = (readIfThere(files.pid) ?? '').trim().split(' ').map(Number)
+  const { monitorPid, pid } = readPids(files.directory)
   container.cgroup = new Cgroup(deps.trees, cgroupPathOf(deps, record))
   const exit = readIfThere(files.exit)
-  if (exit === undefined && pid > 0 && monitorIs(monitorPid)) return reattach(deps, container, files, monitorPid, pid)
+  const monitored = isMonitor(monitorPid)
+  if (exit === undefined && monitored) return reattach(deps, container, files, monitorPid, pid)
   if (record.state.status === 'running' || record.state.status === 'paused' || exit !== undefined) {
     const finishedAt = exit === undefined ? new Date().toISOString() : statSync(files.exit).mtime.toISOString()
     if (record.state.startedAt === NEVER) record.state.startedAt = finishedAt // the engine was killed before it could say so
-    await drainOutputs(deps, container, files)
+    if (monitored) await readRemains(deps, container, files, monitorPid)
     await settleExit(deps, container, { exitCode: exit === undefined ? 255 : Number(exit), error: '', finishedAt })
     return
   }
@@ -343,25 +359,20 @@ export async function recoverContainer(deps: ContainerDeps, container: Container
     record.state.status = 'exited'
     deps.containers.save(container)
   }
-  removeRunFiles(files)
+  endRun(files)
 }
 
-/** What the process wrote while nobody read is in its FIFOs only while its monitor lives. */
-async function drainOutputs(deps: ContainerDeps, container: Container, files: RunFiles): Promise<void> {
-  if (container.record.config.Tty || !existsSync(files.stdout)) return
+/** Reads what a process that has ended left in its pipes, which its monitor holds. */
+async function readRemains(deps: ContainerDeps, container: Container, files: RunFiles, monitorPid: number): Promise<void> {
   openLog(deps, container)
-  const outputs = openOutputs(container, { kind: 'fifos', stdout: files.stdout, stderr: files.stderr })
-  // with no writer left a FIFO that nobody ever wrote to has no end to report
-  await Promise.race([Promise.all(outputs), new Promise((resolve) => setTimeout(resolve, 50))])
-}
-
-function monitorIs(pid: number): boolean {
-  return pid > 0 && readIfThere(`/proc/${pid}/comm`)?.trim() === 'berth-monitor'
+  const outputs = reopenOutputs(container, files)
+  if (container.record.config.Tty) outputs.push(container.output.read(new ReadStream(takeDescriptor(monitorPid, TERMINAL_FD)), 'stdout'))
+  await Promise.race([Promise.all(outputs), new Promise((resolve) => setTimeout(resolve, OUTPUT_GRACE).unref())])
 }
 
 function reattach(deps: ContainerDeps, container: Container, files: RunFiles, monitorPid: number, pid: number): void {
   const { record } = container
-  const outputs = record.config.Tty ? [] : openOutputs(container, { kind: 'fifos', stdout: files.stdout, stderr: files.stderr })
+  const outputs = reopenOutputs(container, files)
   openLog(deps, container)
   const events = listenToMonitor(files.events, (event) => {
     if (event.type === 'exited') void onExit(deps, container, event.status, outputs)
@@ -375,10 +386,4 @@ function reattach(deps: ContainerDeps, container: Container, files: RunFiles, mo
   const startedAt = record.state.status === 'running' || record.state.status === 'paused' ? record.state.startedAt : statSync(files.pid).mtime.toISOString()
   record.state = { ...record.state, status: container.cgroup?.frozen() ? 'paused' : 'running', pid, monitorPid, startedAt }
   deps.containers.save(container)
-}
-
-/** The pid of the init of a container's monitor that the store knows nothing of, to end it. */
-export function strayPid(directory: string): number | undefined {
-  const [monitorPid = 0, pid = 0] = (readIfThere(join(directory, 'pid')) ?? '').trim().split(' ').map(Number)
-  return pid > 0 && monitorIs(monitorPid) && readFileSync(`/proc/${pid}/stat`, 'utf8').includes(` ${monitorPid} `) ? pid : undefined
 }

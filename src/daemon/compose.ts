@@ -1,11 +1,12 @@
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { availableParallelism, release } from 'node:os'
 import { join } from 'node:path'
 import { Archiver } from '../archive/archive.ts'
 import type { ContainerDeps } from '../container/deps.ts'
 import { containerRoutes } from '../container/service.ts'
-import { recoverContainer, startContainer, strayPid } from '../container/start.ts'
+import { endRun, isMonitor, readPids, runFiles } from '../container/container.ts'
+import { recoverContainer, startContainer } from '../container/start.ts'
 import { stopContainer } from '../container/stop.ts'
 import { ContainerStore } from '../container/store.ts'
 import { Engine } from '../engine/engine.ts'
@@ -95,9 +96,9 @@ function sweepRuns(deps: ContainerDeps, known: ReadonlySet<string>): void {
   const runs = join(deps.execRoot, 'containers')
   for (const id of existsSync(runs) ? readdirSync(runs) : []) {
     if (known.has(id)) continue
-    const pid = strayPid(join(runs, id))
-    if (pid !== undefined) process.kill(pid, 'SIGKILL')
-    rmSync(join(runs, id), { recursive: true, force: true })
+    const { monitorPid, pid } = readPids(join(runs, id))
+    if (isMonitor(monitorPid) && !existsSync(join(runs, id, 'exit'))) process.kill(pid, 'SIGKILL')
+    endRun(runFiles(deps.execRoot, id))
   }
 }
 

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict'
+import { readFileSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, test } from 'node:test'
+import { isMonitor } from '../src/container/container.ts'
+import { TestDaemon } from './daemon.ts'
+
+const daemon = new TestDaemon()
+before(async () => {
+  await daemon.start()
+  await daemon.importStarter()
+})
+after(() => daemon[Symbol.asyncDispose]())
+
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+async function started(command: string, name: string): Promise<string> {
+  const { body } = await daemon.call('POST', `/containers/create?name=${name}`, { Image: 'starter', Cmd: ['sh', '-c', command] })
+  assert.equal((await daemon.call('POST', `/containers/${body.Id}/start`)).status, 204)
+  return body.Id
+}
+
+const logsOf = async (id: string): Promise<string> => (await daemon.call('GET', `/containers/${id}/logs?stdout=1&stderr=1`)).text
+const stateOf = async (id: string): Promise<any> => (await daemon.call('GET', `/containers/${id}/json`)).body.State
+
+test('a container outlives a killed engine, with its streams and its exit code', async () => {
+  const lives = await started('echo one; sleep 3; echo two; exit 3', 'lives')
+  const ends = await started('sleep 1; echo late; exit 5', 'ends')
+  await sleep(100)
+  await daemon.stop('SIGKILL')
+  await sleep(1300)
+  await daemon.start()
+  assert.equal((await stateOf(ends)).ExitCode, 5)
+  assert.match(await logsOf(ends), /late\n/)
+  assert.equal((await stateOf(lives)).Running, true)
+  const waited = await daemon.call('POST', `/containers/${lives}/wait`)
+  assert.equal(waited.body.StatusCode, 3)
+  assert.match(await logsOf(lives), /one\n[^]*two\n/)
+})
+
+/** How many monitors there are; no other daemon's may run meanwhile. */
+function monitors(): number {
+  return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && isMonitor(Number(pid))).length
+}
+
+const steps: Record<string, (id: string) => Promise<unknown>> = {
+  'create.checked': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),
+  'create.layer': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),
+  'create.files': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),
+  'create.record': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),
+  'start.begin': (id) => daemon.call('POST', `/containers/${id}/start`),
+  'start.assembled': (id) => daemon.call('POST', `/containers/${id}/start`),
+  'start.started': (id) => daemon.call('POST', `/containers/${id}/start`),
+  'start.recorded': (id) => daemon.call('POST', `/containers/${id}/start`),
+  'exec.sent': (id) => startAnd(id, async () => {
+    const { body } = await daemon.call('POST', `/containers/${id}/exec`, { Cmd: ['sleep', '1000'] })
+    await daemon.call('POST', `/exec/${body.Id}/start`, { Detach: true })
+  }),
+  'stop.begin': (id) => startAnd(id, () => daemon.call('POST', `/containers/${id}/stop?t=0`)),
+  'stop.signalled': (id) => startAnd(id, () => daemon.call('POST', `/containers/${id}/stop?t=0`)),
+  'exit.seen': (id) => startAnd(id, () => daemon.call('POST', `/containers/${id}/kill`)),
+  'exit.recorded': (id) => startAnd(id, () => daemon.call('POST', `/containers/${id}/kill`)),
+  'stop.ended': (id) => startAnd(id, () => daemon.call('POST', `/containers/${id}/stop?t=0`)),
+  'remove.begin': (id) => daemon.call('DELETE', `/containers/${id}`),
+  'remove.record': (id) => daemon.call('DELETE', `/containers/${id}`),
+  'remove.files': (id) => daemon.call('DELETE', `/containers/${id}`),
+}
+
+async function startAnd(id: string, then: () => Promise<unknown>): Promise<void> {
+  await daemon.call('POST', `/containers/${id}/start`)
+  await then()
+}
+
+for (const [step, act] of Object.entries(steps)) {
+  test(`an engine killed at ${step} comes back to a true state, and nothing leaks`, async () => {
+    await daemon.stop()
+    await daemon.start({ BERTH_FAILPOINT: step })
+    const created = await daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['sleep', '1000'] }).catch(() => undefined)
+    await act(created?.body.Id).catch(() => undefined) // the connection breaks with the engine
+    await daemon.ended()
+    await daemon.start()
+    const { body: list } = await daemon.call('GET', '/containers/json?all=1')
+    const owned = new Set<string>()
+    for (const { Id, State } of list) {
+      owned.add(Id)
+      const { Pid, Running } = await stateOf(Id)
+      assert.equal(Running, State === 'running')
+      if (Running) assert.ok(readFileSync(`/proc/${Pid}/cgroup`, 'utf8').includes(Id))
+    }
+    for (const id of readdirSync(join(daemon.directory, 'data/containers'))) assert.ok(owned.has(id), `data of ${id}`)
+    for (const { Id } of list) assert.equal((await daemon.call('DELETE', `/containers/${Id}?force=1`)).status, 204)
+    for (let tries = 0; tries < 50 && monitors() > 0; tries++) await sleep(20)
+    assert.equal(monitors(), 0)
+    assert.deepEqual(readdirSync(join(daemon.directory, 'run/containers')), [])
+    assert.equal(readdirSync('/sys/fs/cgroup/pids/berth', { withFileTypes: true }).filter((entry) => entry.isDirectory()).length, 0)
+    const layers = readdirSync(join(daemon.directory, 'data/overlay')).filter((name) => name !== 'l')
+    assert.equal(layers.length, 1) // the image's
+  })
+}
