@@ -13,6 +13,8 @@ export interface UnpackOptions {
   whiteouts: 'overlay' | 'delete' | 'keep'
   /** Refuse to put a directory in the place of a file, or a file in the place of a directory. */
   keepKinds?: boolean
+  /** What the archive has as `from` is unpacked as `to`. */
+  rename?: { from: string, to: string }
   /** Everything belongs to this user and group; otherwise owners are the archive's. */
   owner?: { uid: number, gid: number }
   /** Owners from 0 on become owners from this number on (user-namespace remapping). */
@@ -158,7 +160,8 @@ class Tree implements Disposable {
 
   /** Puts an entry into the tree and takes its content from the source. */
   put(entry: Entry, stored: number, source: DescriptorSource): void {
-    const path = normalize(entry.name)
+    const path = this.#renamed(normalize(entry.name))
+    if (entry.type === 'link') entry = { ...entry, linkName: this.#renamed(normalize(entry.linkName)) }
     const done = (): void => source.skip(paddedSize(stored))
     if (path === '') {
       if (entry.type === 'directory') this.#directories.push({ path: '.', entry })
@@ -177,6 +180,12 @@ class Tree implements Disposable {
     if (entry.type === 'file') return this.#file(parent, path, name, entry, stored, source)
     this.#node(parent, path, name, entry)
     done()
+  }
+
+  #renamed(path: string): string {
+    const { from, to } = this.#options.rename ?? {}
+    if (from === undefined || to === undefined || path !== from && !path.startsWith(`${from}/`)) return path
+    return normalize(to + path.slice(from.length))
   }
 
   /** Directories get their times last, since filling them changes those. */

@@ -1,25 +1,11 @@
 import type { Duplex } from 'node:stream'
-import { conflict, invalid } from '../lib/errors.ts'
+import { conflict } from '../lib/errors.ts'
 import { STREAM, encodeFrame } from '../api/frames.ts'
 import type { Container } from './container.ts'
 import { connectionSink } from './hub.ts'
 import { pumpInput } from './stdin.ts'
 
 export interface AttachOptions { stdin: boolean, stdout: boolean, stderr: boolean, stream: boolean, logs: boolean, detachKeys: Buffer }
-
-/** Ctrl-P Ctrl-Q. */
-export const defaultDetachKeys = Buffer.from([16, 17])
-
-/** Reads detach keys as people write them: `ctrl-p,ctrl-q`, `ctrl-@,a`. */
-export function parseDetachKeys(text: string | null): Buffer {
-  if (text === null || text === '') return defaultDetachKeys
-  return Buffer.from(text.split(',').map((key) => {
-    if (key.length === 1) return key.charCodeAt(0)
-    const match = /^ctrl-([a-z@[\\\]^_])$/i.exec(key)
-    if (!match) throw invalid(`Invalid detach keys (${text}) provided: unknown key ${JSON.stringify(key)}`)
-    return match[1]!.toUpperCase().charCodeAt(0) & 0x1f
-  }))
-}
 
 /** Refuses to attach to a container that can't be. */
 export function checkAttachable(container: Container): void {

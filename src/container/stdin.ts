@@ -1,4 +1,5 @@
-import { Duplex, Writable } from 'node:stream'
+import type { Duplex, Writable } from 'node:stream'
+import { DetachKeys } from '../api/detach.ts'
 
 /** Where attached clients' input goes: to the process once there is one. Until then it waits in the clients. */
 export class Stdin {
@@ -53,33 +54,6 @@ export class Stdin {
 
   #ready(): Promise<void> {
     return new Promise((resolve) => this.#waiting.push(resolve))
-  }
-}
-
-/** Finds the key sequence that detaches a client in what it types. Keys that begin a sequence and do not end it are
- * passed on. */
-export class DetachKeys {
-  readonly #keys: Buffer
-  #matched = 0
-
-  constructor(keys: Buffer) {
-    this.#keys = keys
-  }
-
-  /** What is to be passed on of the data, and whether the sequence was complete. */
-  feed(data: Buffer): { pass: Buffer, detached: boolean } {
-    if (this.#keys.length === 0) return { pass: data, detached: false }
-    const pass: number[] = []
-    for (const byte of data) {
-      if (byte === this.#keys[this.#matched]) {
-        if (++this.#matched === this.#keys.length) return { pass: Buffer.from(pass), detached: true }
-        continue
-      }
-      pass.push(...this.#keys.subarray(0, this.#matched))
-      this.#matched = byte === this.#keys[0] ? 1 : 0
-      if (!this.#matched) pass.push(byte)
-    }
-    return { pass: Buffer.from(pass), detached: false }
   }
 }
 

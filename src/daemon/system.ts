@@ -16,6 +16,7 @@ import { graphDriverNames } from '../graphdriver/drivers.ts'
 import { logDriverNames } from '../logdriver/drivers.ts'
 import { machine } from '../sys/syscalls.ts'
 import type { DaemonOptions } from './options.ts'
+import { diskUsage } from './usage.ts'
 
 export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, engine: Engine, events: Events, trees: CgroupTrees, options: DaemonOptions }
 
@@ -34,6 +35,7 @@ export function systemRoutes(deps: SystemDeps): Route[] {
     { method: 'HEAD', path: '/_ping', handler: ping },
     { method: 'GET', path: '/version', handler: (call) => call.send(200, versionOf()) },
     { method: 'GET', path: '/info', handler: (call) => call.send(200, infoOf(deps)) },
+    { method: 'GET', path: '/system/df', handler: async (call) => call.send(200, await diskUsage(deps)) },
     { method: 'GET', path: '/events', handler: (call) => streamEvents(deps.events, call) },
     { method: 'GET', path: '/jobs', handler: (call) => call.send(200, deps.engine.jobs(call.flag('all')).map((job) => ({
       Id: job.id, Name: job.name, Subject: job.subject, Status: job.status, Started: job.started.toISOString(), Duration: job.duration, Progress: job.progress, ...(job.error && { Error: job.error }),

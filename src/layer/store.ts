@@ -55,6 +55,10 @@ export class LayerStore {
     return this.#graph.get<Layer>('layer', chainId) !== undefined
   }
 
+  list(): Layer[] {
+    return this.#graph.list<Layer>('layer').map(({ body }) => body)
+  }
+
   /** The layers from the lowest to the named one. */
   chain(chainId: string | undefined): Layer[] {
     const layers: Layer[] = []
@@ -207,7 +211,7 @@ export class LayerStore {
   /** Deletes what no layer and no container owns: what a crash left. `containers` are the ids of those that exist. */
   async sweep(containers: ReadonlySet<string>): Promise<string[]> {
     for (const { owner } of this.#graph.edgesUnder('/hold/')) await this.release(owner)
-    const owned = new Set(this.#graph.list<Layer>('layer').map(({ body }) => body.driverId))
+    const owned = new Set(this.list().map(({ driverId }) => driverId))
     const lost = this.#driver.ids().filter((id) => !owned.has(id) && !containers.has(id))
     for (const id of lost) await this.#discard(id)
     for (const name of readdirSync(this.#splits)) if (!owned.has(name)) await rm(join(this.#splits, name), { force: true })
@@ -216,7 +220,7 @@ export class LayerStore {
 
   /** Layers in the graph whose directories are gone. */
   missing(): Layer[] {
-    return this.#graph.list<Layer>('layer').map(({ body }) => body).filter(({ driverId }) => !this.#driver.exists(driverId))
+    return this.list().filter(({ driverId }) => !this.#driver.exists(driverId))
   }
 }
 

@@ -1,0 +1,84 @@
+import { createReadStream, statSync } from 'node:fs'
+import { basename } from 'node:path'
+import { Transform, type Readable } from 'node:stream'
+import { messageOf } from '../../lib/errors.ts'
+import { ExitError, command } from '../command.ts'
+import type { Console } from '../console.ts'
+import { bar, showProgress } from '../progress.ts'
+import { toFile } from '../streams.ts'
+
+function openFile(path: string): Readable {
+  try {
+    if (statSync(path).isDirectory()) throw new Error(`${path} is a directory, not a tar archive`)
+    return createReadStream(path, { highWaterMark: 1 << 20 })
+  } catch (error) {
+    throw new ExitError(1, messageOf(error).replace(/^ENOENT: .*$/, `open ${path}: no such file or directory`))
+  }
+}
+
+/** Lets an upload be seen: a bar on stderr while a file of known size passes. */
+function withBar(from: Readable, path: string, what: string, console: Console): Readable {
+  if (!console.stderr.isTTY) return from
+  const total = statSync(path).size
+  let sent = 0
+  let shown = 0
+  const through = new Transform({ transform(chunk: Buffer, _encoding, done) {
+    sent += chunk.length
+    if (Date.now() - shown > 100 && sent < total) {
+      shown = Date.now()
+      console.stderr.write(`\r\x1b[2K${what} ${bar(sent, total, console.stderr.columns ?? 80)}`)
+    }
+    done(null, chunk)
+  }, flush(done) {
+    if (shown) console.stderr.write('\r\x1b[2K')
+    done()
+  } })
+  from.once('error', (error) => through.destroy(error))
+  return from.pipe(through)
+}
+
+export const importImage = command({
+  usage: 'file|- [REPOSITORY[:TAG]]',
+  args: [1, 2],
+  flags: {
+    change: { type: 'list', short: 'c', help: 'Apply Dockerfile instruction to the created image' },
+    message: { type: 'string', short: 'm', help: 'Set commit message for imported image' },
+    platform: { type: 'string', help: 'Set platform if server is multi-platform capable' },
+  },
+  async run({ args: [source, name = ''], flags, session, console }) {
+    const colon = name.lastIndexOf(':')
+    const [repo, tag] = colon > name.lastIndexOf('/') ? [name.slice(0, colon), name.slice(colon + 1)] : [name, '']
+    const body = source === '-' ? console.stdin : withBar(openFile(source!), source!, `Importing ${basename(source!)}`, console)
+    const stream = await (await session.client()).stream('POST', '/images/create', { query: { fromSrc: '-', repo, tag, message: flags.message, platform: flags.platform, changes: flags.change }, body })
+    await showProgress(stream, console)
+  },
+})
+
+export const load = command({
+  usage: '',
+  args: [0, 0],
+  flags: {
+    input: { type: 'string', short: 'i', help: 'Read from tar archive file, instead of STDIN' },
+    platform: { type: 'string', help: 'Load only the given platform' },
+    quiet: { type: 'bool', short: 'q', help: 'Suppress the load output' },
+  },
+  async run({ flags, session, console }) {
+    if (!flags.input && console.stdin.isTTY) throw new ExitError(1, 'requested load from stdin, but stdin is empty')
+    const body = flags.input ? withBar(openFile(flags.input), flags.input, `Loading ${basename(flags.input)}`, console) : console.stdin
+    const stream = await (await session.client()).stream('POST', '/images/load', { query: { quiet: flags.quiet || !console.stdout.isTTY ? 1 : 0, platform: flags.platform }, body })
+    await showProgress(stream, console)
+  },
+})
+
+export const save = command({
+  usage: 'IMAGE [IMAGE...]',
+  args: [1, Infinity],
+  flags: {
+    output: { type: 'string', short: 'o', help: 'Write to a file, instead of STDOUT' },
+    platform: { type: 'string', help: 'Save only the given platform' },
+  },
+  async run({ args, flags, session, console }) {
+    const client = await session.client()
+    await toFile(console, flags.output, () => client.stream('GET', '/images/get', { query: { names: args, platform: flags.platform } }))
+  },
+})

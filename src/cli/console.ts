@@ -1,0 +1,48 @@
+import type { Readable, Writable } from 'node:stream'
+
+/** Where a command reads and writes. */
+export interface Console {
+  stdin: Readable & { isTTY?: boolean, setRawMode?: (on: boolean) => unknown }
+  stdout: Writable & { isTTY?: boolean, columns?: number, rows?: number }
+  stderr: Writable & { isTTY?: boolean, columns?: number }
+  /** False under NO_COLOR (no-color.org), and where stderr is no terminal. */
+  color: boolean
+  /** A line to stdout. */
+  print(line: string): void
+  /** A line to stderr. */
+  complain(line: string): void
+}
+
+/** The process's own console. */
+export function openConsole(env: NodeJS.ProcessEnv): Console {
+  const { stdin, stdout, stderr } = process
+  stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(0) // `berth ps | head -1`
+    throw error
+  })
+  return {
+    stdin, stdout, stderr, color: Boolean(stderr.isTTY) && !env['NO_COLOR'] && env['TERM'] !== 'dumb',
+    print: (line) => void stdout.write(`${line}\n`),
+    complain: (line) => void stderr.write(`${line}\n`),
+  }
+}
+
+/** Writes and waits until there is room for more. */
+export async function writeAll(to: Writable, data: string | Uint8Array): Promise<void> {
+  if (!to.write(data)) await new Promise<void>((resolve) => to.once('drain', resolve))
+}
+
+/** Asks a yes-or-no question; anything but yes is no. */
+export async function confirm({ stdin, stdout }: Console, question: string): Promise<boolean> {
+  stdout.write(`${question} [y/N] `)
+  const { createInterface } = await import('node:readline')
+  const lines = createInterface({ input: stdin })
+  try {
+    const { promise, resolve } = Promise.withResolvers<string>()
+    lines.once('line', resolve)
+    lines.once('close', () => resolve(''))
+    return /^y(es)?$/i.test((await promise).trim())
+  } finally {
+    lines.close()
+  }
+}

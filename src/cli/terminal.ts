@@ -1,0 +1,102 @@
+import type { Socket } from 'node:net'
+import type { Ask, Client } from '../api/client.ts'
+import { DetachKeys, parseDetachKeys } from '../api/detach.ts'
+import { ExitError } from './command.ts'
+import type { Console } from './console.ts'
+import { copyOutput } from './streams.ts'
+
+/** A connection to a process's streams. */
+export interface Attached {
+  /** Copies input and output until the output ends or the person detaches. */
+  pump(options: { console: Console, stdin: boolean, tty: boolean, detachKeys?: string | undefined }): Promise<'ended' | 'detached'>
+  close(): void
+}
+
+/** Opens a hijacked connection: an attach's, or an exec's. */
+export async function attachTo(client: Client, path: string, ask: Ask): Promise<Attached> {
+  const { socket, head } = await client.hijack(path, ask)
+  return {
+    close: () => void socket.destroy(),
+    async pump({ console, stdin, tty, detachKeys }) {
+      const input = stdin ? pumpInput(console, socket, tty ? parseDetachKeys(detachKeys ?? null) : undefined) : undefined
+      if (!stdin) socket.end()
+      const output = copyOutput(socket, console, !tty, head).then(() => 'ended' as const)
+      try {
+        return await Promise.race([output, ...(input ? [input.detached] : [])])
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code === 'ECONNRESET') return 'ended'
+        throw error
+      } finally {
+        input?.stop()
+        socket.destroy()
+      }
+    },
+  }
+}
+
+function pumpInput({ stdin }: Console, socket: Socket, keys: Buffer | undefined): { detached: Promise<'detached'>, stop: () => void } {
+  const detach = keys && new DetachKeys(keys)
+  const { promise, resolve } = Promise.withResolvers<'detached'>()
+  const data = (chunk: Buffer): void => {
+    const { pass, detached } = detach ? detach.feed(chunk) : { pass: chunk, detached: false }
+    if (pass.length && !socket.write(pass)) {
+      stdin.pause()
+      socket.once('drain', () => stdin.resume())
+    }
+    if (detached) resolve('detached')
+  }
+  const end = (): void => void socket.end()
+  socket.on('error', () => {}) // the process closed its input: its output tells the rest
+  stdin.on('data', data)
+  stdin.once('end', end)
+  return {
+    detached: promise,
+    stop() {
+      stdin.off('data', data)
+      stdin.off('end', end)
+      stdin.pause()
+    },
+  }
+}
+
+/** Throws where a terminal is asked for and standard input is none. */
+export function checkTerminal(console: Console, options: { stdin: boolean, tty: boolean }): void {
+  if (options.stdin && options.tty && !console.stdin.isTTY) throw new ExitError(1, 'the input device is not a TTY')
+}
+
+/** The terminal's rows and columns; zeros where there is none. */
+export function terminalSize({ stdout }: Console): [rows: number, columns: number] {
+  return stdout.isTTY ? [stdout.rows ?? 0, stdout.columns ?? 0] : [0, 0]
+}
+
+/** Gives the terminal to a process: keys pass as they are, and its size follows. What it returns gives it back. */
+export function useTerminal(client: Client, console: Console, resizePath: string, options: { raw: boolean }): () => void {
+  const raw = options.raw && console.stdin.isTTY
+  if (raw) console.stdin.setRawMode?.(true)
+  const resize = (): void => {
+    const [h, w] = terminalSize(console)
+    if (h && w) client.json('POST', resizePath, { query: { h, w } }).catch(() => {}) // it has ended meanwhile, or not begun
+  }
+  resize()
+  console.stdout.on('resize', resize)
+  return () => {
+    console.stdout.off('resize', resize)
+    if (raw) console.stdin.setRawMode?.(false)
+  }
+}
+
+const forwarded = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR2', 'SIGCONT', 'SIGALRM'] as const
+
+/** Sends the signals that arrive here on to a container's process. What it returns ends that. */
+export function forwardSignals(client: Client, id: string): () => void {
+  const handlers = forwarded.map((signal) => {
+    const handler = (): void => {
+      client.json('POST', `/containers/${id}/kill`, { query: { signal } }).catch(() => {}) // it has ended meanwhile
+    }
+    process.on(signal, handler)
+    return { signal, handler }
+  })
+  return () => {
+    for (const { signal, handler } of handlers) process.off(signal, handler)
+  }
+}
