@@ -1,4 +1,4 @@
-import { request, type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http'
+import { Agent, request, type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { BerthError, codeOf, messageOf, type ErrorKind } from '../lib/errors.ts'
@@ -27,6 +27,7 @@ const kinds: Record<number, ErrorKind> = { 304: 'not-modified', 400: 'invalid', 
 export class Client {
   readonly #endpoint: Endpoint
   readonly #connect: RequestOptions
+  #agent: Agent | undefined
 
   constructor(endpoint: Endpoint) {
     this.#endpoint = endpoint
@@ -71,8 +72,15 @@ export class Client {
     const stream = isStream(ask.body) ? ask.body : undefined
     const data = stream || ask.body === undefined ? undefined : Buffer.from(JSON.stringify(ask.body))
     const headers = { Host: 'berth', 'User-Agent': 'berth-client', ...(data && { 'Content-Type': 'application/json', 'Content-Length': data.length }), ...(stream && { 'Content-Type': ask.contentType ?? 'application/x-tar' }), ...ask.headers }
-    const options: RequestOptions = { ...this.#connect, method, path: `${version}${path}${query.size ? `?${query}` : ''}`, headers, agent: false, ...(ask.signal && { signal: ask.signal }) }
-    const sent = this.#endpoint.tls ? (await import('node:https')).request({ ...options, ca: ask && this.#endpoint.tls.ca, cert: this.#endpoint.tls.cert, key: this.#endpoint.tls.key, rejectUnauthorized: this.#endpoint.tls.verify }) : request(options)
+    const options: RequestOptions = { ...this.#connect, method, path: `${version}${path}${query.size ? `?${query}` : ''}`, headers, ...(ask.signal && { signal: ask.signal }) }
+    const { tls } = this.#endpoint
+    if (tls) {
+      const https = await import('node:https')
+      this.#agent ??= new https.Agent({ keepAlive: true, rejectUnauthorized: tls.verify, ...(tls.ca && { ca: tls.ca }), ...(tls.cert && { cert: tls.cert }), ...(tls.key && { key: tls.key }) })
+    }
+    // a connection that stays open lets the engine answer, and say why, before it has read all of a body
+    this.#agent ??= new Agent({ keepAlive: true })
+    const sent = request({ ...options, agent: this.#agent, ...(tls && { protocol: 'https:' }) })
     sent.once('error', (error) => reject(ask.signal?.aborted ? ask.signal.reason : this.#explain(error)))
     if (stream) {
       stream.once('error', (error) => sent.destroy(error))

@@ -3,13 +3,13 @@ import { createHash, type Hash } from 'node:crypto'
 import { system } from '../lib/errors.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, strerror } from '../sys/errno.ts'
-import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, S_IFMT, fileTypes, openInRoot, readAttributes, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, openInRoot, readAttributes, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
 import { BLOCK, TRAILER, encodeEntry, paddedSize, type Entry, type EntryType } from './tar.ts'
 import type { Change } from './changes.ts'
 
 export interface PackOptions {
-  /** The path in the tree to begin at; `/` is the whole tree. */
+  /** The path in the tree to begin at; `/` is the whole tree. A link there is followed only before a slash. */
   path?: string
   /** The name of that path in the archive; '' puts a directory's content at the archive's root. */
   as?: string
@@ -61,7 +61,7 @@ class Packer {
 
   tree(root: number, path: string, as: string): void {
     const inside = './' + path.replace(/^\/+/, '')
-    const fd = openInRoot(root, Buffer.from(inside.replace(/\/$/, '') || '.', 'latin1'), 0o10000000) // O_PATH
+    const fd = openInRoot(root, Buffer.from(inside.replace(/\/$/, '') || '.', 'latin1'), O_PATH | (inside.endsWith('/') ? 0 : O_NOFOLLOW))
     if (fd < 0) throw system(`open ${path}: ${strerror(-fd)}`)
     try {
       const status = statusAt(fd, '')

@@ -2,7 +2,7 @@ import type { Readable, Writable } from 'node:stream'
 
 /** Where a command reads and writes. */
 export interface Console {
-  stdin: Readable & { isTTY?: boolean, setRawMode?: (on: boolean) => unknown }
+  stdin: Readable & { isTTY?: boolean }
   stdout: Writable & { isTTY?: boolean, columns?: number, rows?: number }
   stderr: Writable & { isTTY?: boolean, columns?: number }
   /** False under NO_COLOR (no-color.org), and where stderr is no terminal. */

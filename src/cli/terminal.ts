@@ -69,19 +69,25 @@ export function terminalSize({ stdout }: Console): [rows: number, columns: numbe
   return stdout.isTTY ? [stdout.rows ?? 0, stdout.columns ?? 0] : [0, 0]
 }
 
-/** Gives the terminal to a process: keys pass as they are, and its size follows. What it returns gives it back. */
-export function useTerminal(client: Client, console: Console, resizePath: string, options: { raw: boolean }): () => void {
-  const raw = options.raw && console.stdin.isTTY
-  if (raw) console.stdin.setRawMode?.(true)
-  const resize = (): void => {
-    const [h, w] = terminalSize(console)
-    if (h && w) client.json('POST', resizePath, { query: { h, w } }).catch(() => {}) // it has ended meanwhile, or not begun
+/** Gives the terminal to a process: keys pass as they are, and its size follows. `redraw` makes a process that runs
+ * already draw its screen again, by a size that changes. What it returns gives the terminal back. */
+export async function useTerminal(client: Client, console: Console, resizePath: string, options: { raw: boolean, redraw?: boolean }): Promise<() => void> {
+  let restore: (() => void) | undefined
+  if (options.raw && console.stdin.isTTY) {
+    const { makeRaw } = await import('../sys/terminal.ts')
+    restore = makeRaw(0)
   }
-  resize()
-  console.stdout.on('resize', resize)
+  const resize = async (more = 0): Promise<void> => {
+    const [h, w] = terminalSize(console)
+    if (h && w) await client.json('POST', resizePath, { query: { h: h + more, w: w + more } }).catch(() => {}) // it has ended meanwhile, or not begun
+  }
+  if (options.redraw) await resize(1)
+  await resize()
+  const follow = (): void => void resize()
+  console.stdout.on('resize', follow)
   return () => {
-    console.stdout.off('resize', resize)
-    if (raw) console.stdin.setRawMode?.(false)
+    console.stdout.off('resize', follow)
+    restore?.()
   }
 }
 

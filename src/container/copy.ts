@@ -76,7 +76,7 @@ export async function copyOut(deps: ContainerDeps, container: Container, path: s
     const clean = cleanPath(path)
     const name = posix.basename(clean)
     const as = path.endsWith('/.') ? '.' : name || '.'
-    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(clean).toString('latin1'), as: Buffer.from(as).toString('latin1') })
+    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1') })
     await take(stat, stream)
     await packed
   })

@@ -85,14 +85,6 @@ export function takeDescriptor(pid: number, fd: number): number {
   }
 }
 
-/** The size of a terminal, in characters (ioctl_tty(2), TIOCSWINSZ). */
-export function setWindowSize(fd: number, rows: number, columns: number): void {
-  const size = Buffer.alloc(8)
-  size.writeUInt16LE(rows, 0)
-  size.writeUInt16LE(columns, 2)
-  must('ioctl TIOCSWINSZ', nr('ioctl'), fd, 0x5414, size)
-}
-
 /** The extended attributes of a file, not following a link unless asked to: name to value. */
 export function readAttributes(path: string, follow = false): Map<string, Buffer> {
   const attributes = new Map<string, Buffer>()

@@ -23,7 +23,7 @@ export const attach = command({
     const exited = client.json<{ StatusCode: number }>('POST', path(Id, '/wait'))
     exited.catch(() => {}) // awaited below, unless the client detaches before
     const stream = await attachTo(client, path(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys: flags['detach-keys'] || session.config.detachKeys } })
-    const restore = Config.Tty ? useTerminal(client, console, path(Id, '/resize'), { raw: stdin }) : undefined
+    const restore = Config.Tty ? await useTerminal(client, console, path(Id, '/resize'), { raw: stdin, redraw: true }) : undefined
     const quiet = flags['sig-proxy'] && !Config.Tty ? forwardSignals(client, Id) : undefined
     try {
       if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys: flags['detach-keys'] || session.config.detachKeys }) === 'detached') return 0

@@ -31,7 +31,7 @@ export const exec = command({
     } })
     if (detach) return await client.json('POST', `/exec/${Id}/start`, { body: { Detach: true, Tty: tty } })
     const stream = await attachTo(client, `/exec/${Id}/start`, { body: { Detach: false, Tty: tty, ...(ConsoleSize && { ConsoleSize }) } })
-    const restore = tty ? useTerminal(client, console, `/exec/${Id}/resize`, { raw: interactive }) : undefined
+    const restore = tty ? await useTerminal(client, console, `/exec/${Id}/resize`, { raw: interactive }) : undefined
     try {
       if (await stream.pump({ console, stdin: interactive, tty, detachKeys }) === 'detached') return 0
     } finally {

@@ -102,7 +102,7 @@ async function runContainer({ args, flags, given, session, console }: Invocation
     forget()
     throw error
   }
-  const restore = flags.tty ? useTerminal(client, console, path(id, '/resize'), { raw: attachment.stdin }) : undefined
+  const restore = flags.tty ? await useTerminal(client, console, path(id, '/resize'), { raw: attachment.stdin }) : undefined
   try {
     if (!stream) console.print(id)
     else if (await stream.pump({ console, stdin: attachment.stdin, tty: flags.tty, detachKeys }) === 'detached') return 0

@@ -35,7 +35,7 @@ export const start = command({
       stream.close()
       throw new ExitError(1, `${messageOf(error)}\nError: failed to start containers: ${args[0]}`)
     }
-    const restore = Config.Tty ? useTerminal(client, console, path(Id, '/resize'), { raw: stdin }) : undefined
+    const restore = Config.Tty ? await useTerminal(client, console, path(Id, '/resize'), { raw: stdin }) : undefined
     const quiet = Config.Tty ? undefined : forwardSignals(client, Id)
     try {
       if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys }) === 'detached') return 0
