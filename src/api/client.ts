@@ -1,6 +1,7 @@
-import { Agent, request, type ClientRequest, type IncomingMessage, type RequestOptions } from 'node:http'
+import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
+import { http } from '../lib/http.ts'
 import { BerthError, codeOf, messageOf, type ErrorKind } from '../lib/errors.ts'
 
 /** Where an engine listens. */
@@ -79,8 +80,8 @@ export class Client {
       this.#agent ??= new https.Agent({ keepAlive: true, rejectUnauthorized: tls.verify, ...(tls.ca && { ca: tls.ca }), ...(tls.cert && { cert: tls.cert }), ...(tls.key && { key: tls.key }) })
     }
     // a connection that stays open lets the engine answer, and say why, before it has read all of a body
-    this.#agent ??= new Agent({ keepAlive: true })
-    const sent = request({ ...options, agent: this.#agent, ...(tls && { protocol: 'https:' }) })
+    this.#agent ??= new http.Agent({ keepAlive: true })
+    const sent = http.request({ ...options, agent: this.#agent, ...(tls && { protocol: 'https:' }) })
     sent.once('error', (error) => reject(ask.signal?.aborted ? ask.signal.reason : this.#explain(error)))
     if (stream) {
       stream.once('error', (error) => sent.destroy(error))

@@ -71,7 +71,7 @@ export const entries: readonly Entry[] = [
   only('system df', 'Show how much disk space is used', async () => (await import('./commands/system.ts')).df),
   only('job ls', 'List the jobs that the daemon runs', async () => (await import('./commands/job.ts')).ls, 'job list'),
   only('job cancel', 'Cancel jobs', async () => (await import('./commands/job.ts')).cancel),
-  { names: ['completion'], short: 'Print the completion script of a shell', group: 'plain', load: async () => (await import('./commands/completion.ts')).completion },
+  { names: ['completion'], short: 'Print the completion script of a shell', group: 'plain', load: async () => (await import('./commands/completion.ts')).completionOf(entries, nouns) },
 ]
 
 /** The command that a line begins with, and how many of its words name it. */

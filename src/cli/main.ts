@@ -1,4 +1,3 @@
-import { enableCompileCache } from 'node:module'
 import { BERTH_VERSION } from '../api/version.ts'
 import { isKind, messageOf } from '../lib/errors.ts'
 import { ExitError, UsageError, parseWords, type Flags } from './command.ts'
@@ -83,7 +82,6 @@ async function explainUnknown(words: readonly string[], console: Console): Promi
   return bare ? 0 : 1
 }
 
-enableCompileCache()
 try {
   process.exitCode = await main(process.argv.slice(2), process.env)
 } catch (error) {

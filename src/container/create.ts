@@ -36,7 +36,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   const record: ContainerRecord = {
     id, name, created: new Date().toISOString(), image: image.id, ...(image.topLayer && { topLayer: image.topLayer }), config, host,
     path: command[0]!, args: command.slice(1), driver: deps.layers.driver.name, restartCount: 0, manuallyStopped: false,
-    state: { status: 'created', pid: 0, monitorPid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
+    state: { status: 'created', pid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
   }
   if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? hostHostname() : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
   deps.failpoint('create.checked')

@@ -1,12 +1,12 @@
 import type { Archiver } from '../archive/archive.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Events } from '../engine/events.ts'
+import type { ExecDriver } from '../execdriver/driver.ts'
 import type { ImageStore } from '../image/store.ts'
 import type { LayerStore } from '../layer/store.ts'
 import type { KeyedLock } from '../lib/lock.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
-import type { Zygote } from '../sys/zygote.ts'
 import type { HostFacts } from './spec.ts'
 import type { ContainerStore } from './store.ts'
 
@@ -18,13 +18,12 @@ export interface ContainerDeps {
   archiver: Archiver
   engine: Engine
   events: Events
-  zygote: Zygote
+  execDriver: ExecDriver
   /** One holder a container: every transition of its state happens under its lock. */
   lock: KeyedLock
   trees: CgroupTrees
   facts: HostFacts
   dataRoot: string
-  execRoot: string
   cgroupParent: string
   initPath: string
   openLog: (name: string, path: string, options: Record<string, string>) => LogDriver

@@ -25,7 +25,6 @@ export interface ContainerRecord {
 export interface ContainerState {
   status: Status
   pid: number
-  monitorPid: number
   exitCode: number
   error: string
   oomKilled: boolean

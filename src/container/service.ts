@@ -210,13 +210,15 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
     } },
     { method: 'POST', path: '/containers/:name/exec', async handler(call) {
       const body = parseExecBody(await call.json())
-      call.send(201, { Id: execs.create(named(call), body).id })
+      const exec = execs.create(named(call), body)
+      deps.events.emit('container', `exec_create: ${body.Cmd!.join(' ')}`, exec.container.id, { ...exec.container.attributes(), execID: exec.id })
+      call.send(201, { Id: exec.id })
     } },
     { method: 'POST', path: '/exec/:id/start', async handler(call) {
       const body = parseExecStartBody(await call.json())
       const exec = execs.resolve(call.params['id']!)
       const consoleSize = body.ConsoleSize ?? undefined
-      const job: Job<typeof exec, void> = { name: 'container.exec', subject: ({ container }) => container.record.name, run: () => startExec(deps, execs, exec, { detach: body.Detach, tty: body.Tty, consoleSize }, body.Detach ? undefined : () => call.hijack(streamType(call, exec.body.Tty))) }
+      const job: Job<typeof exec, void> = { name: 'container.exec', subject: ({ container }) => container.record.name, run: () => startExec(deps, execs, exec, { consoleSize }, body.Detach ? undefined : () => call.hijack(streamType(call, exec.body.Tty))) }
       await engine.run(job, exec)
       if (body.Detach) call.empty(200)
     } },

@@ -5,19 +5,20 @@ import { join } from 'node:path'
 import { Archiver } from '../archive/archive.ts'
 import type { ContainerDeps } from '../container/deps.ts'
 import { containerRoutes } from '../container/service.ts'
-import { endRun, isMonitor, readPids, runFiles } from '../container/container.ts'
-import { recoverContainer, startContainer } from '../container/start.ts'
+import { recoverContainer } from '../container/recover.ts'
+import { startContainer } from '../container/start.ts'
 import { stopContainer } from '../container/stop.ts'
 import { ContainerStore } from '../container/store.ts'
 import { Engine } from '../engine/engine.ts'
 import { Events } from '../engine/events.ts'
+import { openExecDriver } from '../execdriver/drivers.ts'
 import { GraphDB } from '../graphdb/graphdb.ts'
 import { openGraphDriver } from '../graphdriver/drivers.ts'
 import { overlayWorks } from '../graphdriver/overlay.ts'
 import { imageRoutes } from '../image/service.ts'
 import { ImageStore } from '../image/store.ts'
 import { LayerStore } from '../layer/store.ts'
-import { invalid, isKind } from '../lib/errors.ts'
+import { isKind } from '../lib/errors.ts'
 import { discard } from '../lib/files.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
@@ -35,7 +36,6 @@ export interface Composed { engine: Engine, router: Router }
 export async function compose(options: DaemonOptions, hooks: { warn: (message: string, error?: unknown) => void, failpoint: (name: string) => void }): Promise<Composed> {
   const { dataRoot, execRoot } = options
   for (const directory of [dataRoot, execRoot]) mkdirSync(directory, { recursive: true, mode: 0o711 })
-  if (options.execDriver !== 'native') throw invalid(`execdriver ${JSON.stringify(options.execDriver)} is not known; there is native`)
   const trees = findCgroupTrees()
   prepareCgroupParent(trees, CGROUP_PARENT)
   const graph = GraphDB.open(join(dataRoot, 'graph.db'))
@@ -47,9 +47,10 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const engine = new Engine()
   const events = new Events()
   const zygote = Zygote.start()
+  const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
   let stopping = false
   const deps: ContainerDeps = {
-    containers, images, layers, archiver, engine, events, zygote, lock: new KeyedLock(), trees, dataRoot, execRoot, cgroupParent: CGROUP_PARENT, initPath: '/usr/bin/docker-init', openLog,
+    containers, images, layers, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, initPath: '/usr/bin/docker-init', openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor: existsSync('/sys/kernel/security/apparmor'), selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     ...hooks, isStopping: () => stopping,
   }
@@ -74,8 +75,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
 /** Takes up containers that live, records the ends of those that don't, and sweeps what nobody owns. */
 async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: string, error?: unknown) => void): Promise<void> {
   const known = new Set(deps.containers.list().map(({ id }) => id))
-  sweepRuns(deps, known)
-  sweepCgroups(trees, known)
+  for (const id of deps.execDriver.runs()) if (!known.has(id)) await sweepRun(deps, trees, id)
   await deps.layers.sweep(known)
   for (const layer of deps.layers.missing()) warn(`layer ${layer.chainId} has lost its files`)
   const directory = join(deps.dataRoot, 'containers')
@@ -92,19 +92,11 @@ async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: 
   }
 }
 
-function sweepRuns(deps: ContainerDeps, known: ReadonlySet<string>): void {
-  const runs = join(deps.execRoot, 'containers')
-  for (const id of existsSync(runs) ? readdirSync(runs) : []) {
-    if (known.has(id)) continue
-    const { monitorPid, pid } = readPids(join(runs, id))
-    if (isMonitor(monitorPid) && !existsSync(join(runs, id, 'exit'))) process.kill(pid, 'SIGKILL')
-    endRun(runFiles(deps.execRoot, id))
-  }
-}
-
-function sweepCgroups(trees: CgroupTrees, known: ReadonlySet<string>): void {
-  const ids = new Set([...new Set(trees.trees.values())].flatMap((mountPoint) => readdirSync(join(mountPoint, CGROUP_PARENT), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map((entry) => entry.name)))
-  for (const id of ids) if (!known.has(id) && /^[a-f0-9]{64}$/.test(id)) new Cgroup(trees, join(CGROUP_PARENT, id)).remove()
+/** Ends what lives of a run that no container owns, and removes its cgroup. */
+async function sweepRun(deps: ContainerDeps, trees: CgroupTrees, id: string): Promise<void> {
+  deps.execDriver.release(id)
+  const cgroup = new Cgroup(trees, join(CGROUP_PARENT, id))
+  for (let tries = 0; tries < 50 && !cgroup.remove(); tries++) await new Promise((resolve) => setTimeout(resolve, 10))
 }
 
 async function stopAll(deps: ContainerDeps): Promise<void> {

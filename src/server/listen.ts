@@ -1,9 +1,9 @@
-import { createServer, ServerResponse, type IncomingMessage, type Server } from 'node:http'
-import { createServer as createTlsServer } from 'node:https'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import type { Duplex } from 'node:stream'
+import { http } from '../lib/http.ts'
 import { codeOf, conflict, invalid, messageOf, system } from '../lib/errors.ts'
 import type { Router } from './router.ts'
 
@@ -20,14 +20,14 @@ export async function listen(address: string, router: Router, options: { tls?: T
   const serve = (request: IncomingMessage, response: ServerResponse): void => void router.handle(request, response)
   const tls = scheme === 'tcp' ? options.tls : undefined
   const server: Server = tls
-    ? createTlsServer({
+    ? (await import('node:https')).createServer({
       cert: readFileSync(tls.certificate), key: readFileSync(tls.key),
       ...(tls.ca && { ca: readFileSync(tls.ca) }), requestCert: tls.verify, rejectUnauthorized: tls.verify,
     }, serve)
-    : createServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 60_000, maxHeaderSize: 64 << 10 }, serve)
+    : http.createServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 60_000, maxHeaderSize: 64 << 10 }, serve)
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy()) // a client that goes is no error of ours
-    const response = new ServerResponse(request)
+    const response = new http.ServerResponse(request)
     response.assignSocket(request.socket)
     response.shouldKeepAlive = false // the parser is gone: no second request can follow
     response.once('finish', () => socket.end())

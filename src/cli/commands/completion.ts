@@ -1,5 +1,5 @@
 import { command, ExitError, type Flags } from '../command.ts'
-import { entries, nouns } from '../commands.ts'
+import type { Entry, Noun } from '../commands.ts'
 
 /** The words of one command line position, for a shell to offer. */
 interface Node { path: string, verbs: string[], flags: string[], takes: 'container' | 'image' | 'file' }
@@ -9,7 +9,7 @@ const kindOf = (usage: string): Node['takes'] => (usage.startsWith('CONTAINER') 
 
 const flagWords = (flags: Flags): string[] => Object.entries(flags).filter(([, { hidden }]) => !hidden).flatMap(([name, { short }]) => [`--${name}`, ...(short ? [`-${short}`] : [])])
 
-async function nodes(): Promise<Node[]> {
+async function nodes(entries: readonly Entry[], nouns: readonly Noun[]): Promise<Node[]> {
   const found: Node[] = [
     { path: '', verbs: [...new Set([...entries.flatMap(({ names }) => names.filter((name) => !name.includes(' '))), ...nouns.map(({ name }) => name), 'daemon', 'help'])].toSorted(), flags: ['--help', '--host', '-H', '--version'], takes: 'file' },
     ...nouns.map(({ name }): Node => ({ path: name, verbs: entries.flatMap(({ names }) => names.filter((word) => word.startsWith(`${name} `)).map((word) => word.slice(name.length + 1))).toSorted(), flags: ['--help'], takes: 'file' })),
@@ -69,13 +69,14 @@ const fish = (all: Node[]): string => {
 
 const shells: Record<string, (all: Node[]) => string> = { bash, zsh, fish }
 
-export const completion = command({
+/** The command that prints the completion script of all commands. */
+export const completionOf = (entries: readonly Entry[], nouns: readonly Noun[]) => command({
   usage: 'bash|zsh|fish',
   args: [1, 1],
   flags: {},
   async run({ args: [shell], console }) {
     const script = shells[shell!]
     if (!script) throw new ExitError(1, `no completion for ${JSON.stringify(shell)}: there is bash, zsh and fish`)
-    console.stdout.write(script(await nodes()))
+    console.stdout.write(script(await nodes(entries, nouns)))
   },
 })

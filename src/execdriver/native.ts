@@ -1,0 +1,227 @@
+import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { Socket } from 'node:net'
+import type { Readable, Writable } from 'node:stream'
+import { ReadStream } from 'node:tty'
+import { invalid } from '../lib/errors.ts'
+import { readIfThere } from '../lib/files.ts'
+import { TERMINAL_FD, assembleExec, assembleStart, type Stdio } from '../libcontainer/container.ts'
+import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
+import { errnoName } from '../sys/errno.ts'
+import { makeFifo, takeDescriptor } from '../sys/fs.ts'
+import type { Program } from '../sys/program.ts'
+import { setWindowSize } from '../sys/terminal.ts'
+import { Zygote, listenToMonitor, type MonitorEvent } from '../sys/zygote.ts'
+import { ProcessFailure, type ExecDriver, type LiveProcess, type Recovered, type Streams } from './driver.ts'
+
+/** Processes made straight by the kernel: each container has a monitor of native/berth.c for a parent, which keeps what
+ * the engine needs to take it up again, and the files of a directory below `root`, which a reboot clears:
+ * `events`, `stdin`, `stdout`, `stderr` (FIFOs), `pid`, `exit`, and `exec/ID` with the same of further processes. */
+export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, root: string, trees: CgroupTrees, warn: (message: string, error?: unknown) => void }): ExecDriver {
+  const filesOf = (container: string, exec?: string): RunFiles => runFiles(exec ? join(root, container, 'exec', exec) : join(root, container))
+
+  const launch = async (files: RunFiles, streams: Streams, assemble: (stdio: Stdio) => Program): Promise<LiveProcess> => {
+    endRun(files) // of a run before a crash
+    mkdirSync(files.directory, { recursive: true, mode: 0o700 })
+    try {
+      const stdio = makeStdio(files, streams)
+      return await run(zygote, files, stdio, assemble(stdio), warn)
+    } catch (error) {
+      endRun(files)
+      throw error
+    }
+  }
+
+  return {
+    name: 'native',
+    start: ({ streams, id, ...request }) => launch(filesOf(id), streams, (stdio) => assembleStart({ id, ...request, trees, stdio, files: filesOf(id), sourceKind })),
+    exec: ({ streams, id, container, seccomp, ...request }) => launch(filesOf(container, id), streams, (stdio) => assembleExec({ ...request, ...(seccomp && { seccomp }), stdio, files: filesOf(container, id) })),
+    recover(container) {
+      const files = filesOf(container)
+      adoptExecs(files)
+      return recover(files, warn)
+    },
+    release(container) {
+      const files = filesOf(container)
+      const { monitorPid, pid } = readPids(files)
+      if (isMonitor(monitorPid) && !existsSync(files.exit)) kill(pid, 'SIGKILL')
+      endRun(files)
+    },
+    runs: () => (existsSync(root) ? readdirSync(root) : []),
+  }
+}
+
+/** The files of a process. */
+interface RunFiles { directory: string, events: string, exit: string, pid: string, stdin: string, stdout: string, stderr: string }
+
+function runFiles(directory: string): RunFiles {
+  const at = (name: string): string => join(directory, name)
+  return { directory, events: at('events'), exit: at('exit'), pid: at('pid'), stdin: at('stdin'), stdout: at('stdout'), stderr: at('stderr') }
+}
+
+function readPids(files: RunFiles): { monitorPid: number, pid: number } {
+  const [monitorPid = 0, pid = 0] = (readIfThere(files.pid) ?? '').trim().split(' ').map(Number)
+  return { monitorPid, pid }
+}
+
+/** True where a process is a living monitor, and neither a zombie nor another that has got its number. */
+export function isMonitor(pid: number): boolean {
+  return pid > 0 && / \(berth-monitor\) [^ZX]/.test(readIfThere(`/proc/${pid}/stat`) ?? '')
+}
+
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // it has ended meanwhile
+  }
+}
+
+const execsOf = (files: RunFiles): RunFiles[] => {
+  const directory = join(files.directory, 'exec')
+  return existsSync(directory) ? readdirSync(directory).map((name) => runFiles(join(directory, name))) : []
+}
+
+/** Ends a run that is over: its monitor may go, its output has been read, and so may those of its execs. */
+function endRun(files: RunFiles): void {
+  for (const run of [files, ...execsOf(files)]) {
+    const { monitorPid } = readPids(run)
+    if (isMonitor(monitorPid)) kill(monitorPid, 'SIGUSR2')
+  }
+  rmSync(files.directory, { recursive: true, force: true })
+}
+
+const sourceKind = (source: string): 'directory' | 'file' => {
+  try {
+    return statSync(source).isDirectory() ? 'directory' : 'file'
+  } catch (error) {
+    throw invalid(`error mounting ${JSON.stringify(source)} to rootfs: bind source path does not exist: ${source}`, error)
+  }
+}
+
+function makeStdio(files: RunFiles, { terminal, stdin }: Streams): Stdio {
+  if (terminal) return { kind: 'terminal', ...terminal }
+  for (const fifo of [files.stdout, files.stderr, ...(stdin ? [files.stdin] : [])]) makeFifo(fifo, 0o600)
+  return { kind: 'fifos', stdout: files.stdout, stderr: files.stderr, ...(stdin && { stdin: files.stdin }) }
+}
+
+type Outputs = LiveProcess['outputs']
+
+function openReader(fifo: string): Socket {
+  return new Socket({ fd: openSync(fifo, constants.O_RDONLY | constants.O_NONBLOCK), readable: true, writable: false })
+}
+
+/** Opens the FIFOs before there is a writer, so that no byte comes before its reader. */
+function openOutputs(files: RunFiles, stdio: Stdio): Outputs {
+  return stdio.kind === 'fifos' ? [{ stream: 'stdout', from: openReader(files.stdout) }, { stream: 'stderr', from: openReader(files.stderr) }] : []
+}
+
+/** Opens the FIFOs of a process that may have ended: poll tells of the end only of writers that came after the reader
+ * (fs/pipe.c, pipe_poll), so one comes and goes. */
+function reopenOutputs(files: RunFiles): Outputs {
+  return (['stdout', 'stderr'] as const).map((stream) => {
+    const from = openReader(files[stream])
+    closeSync(openSync(files[stream], constants.O_WRONLY | constants.O_NONBLOCK))
+    return { stream, from }
+  })
+}
+
+/** Sends the program and resolves once the process runs. */
+async function run(zygote: Zygote, files: RunFiles, stdio: Stdio, program: Program, warn: (message: string, error?: unknown) => void): Promise<LiveProcess> {
+  const outputs = openOutputs(files, stdio)
+  const started = Promise.withResolvers<number>()
+  const ended = Promise.withResolvers<number | undefined>()
+  let monitorPid = 0
+  const events = zygote.run(program, files.events, (event) => {
+    if (event.type === 'reached') monitorPid = event.value
+    else if (event.type === 'started') started.resolve(event.pid)
+    else if (event.type === 'failed') started.reject(failureOf(program, event))
+    else ended.resolve(event.status)
+  }, () => {
+    started.reject(new ProcessFailure('the monitor was killed', '', { atExec: false, notFound: false }))
+    ended.resolve(undefined)
+  })
+  try {
+    const pid = await started.promise
+    return connect({ files, pid, monitorPid, events, ended: ended.promise, outputs, terminal: stdio.kind === 'terminal', stdin: stdio.kind === 'fifos' && stdio.stdin !== undefined, warn })
+  } catch (error) {
+    events.destroy()
+    for (const { from } of outputs) from.destroy()
+    throw error
+  }
+}
+
+function failureOf(program: Program, event: Extract<MonitorEvent, { type: 'failed' }>): ProcessFailure {
+  const what = program.describe(event.step, event.errno)
+  return new ProcessFailure(what, errnoName(event.errno), { atExec: what.startsWith('exec '), notFound: event.candidate < 0 })
+}
+
+interface Connection {
+  files: RunFiles, pid: number, monitorPid: number, events: Socket, ended: Promise<number | undefined>, outputs: Outputs, terminal: boolean, stdin: boolean
+  warn: (message: string, error?: unknown) => void
+}
+
+/** Connects the input of a process that runs, and its terminal. */
+function connect({ files, pid, monitorPid, events, ended, outputs, terminal, stdin, warn }: Connection): LiveProcess {
+  let input: Writable | undefined
+  let master: number | undefined
+  if (terminal) {
+    try {
+      master = takeDescriptor(monitorPid, TERMINAL_FD)
+      const stream = new ReadStream(master)
+      input = stdin ? stream : undefined
+      outputs = [{ stream: 'stdout', from: stream as Readable }]
+    } catch (error) {
+      warn(`can't open the terminal of process ${pid}`, error)
+    }
+  } else if (stdin) input = openInput(files.stdin)
+  return {
+    pid, stdin: input, outputs, ended,
+    endInput() {
+      if (stdin && !terminal) kill(monitorPid, 'SIGUSR1')
+    },
+    resize: (rows, columns) => void (master !== undefined && setWindowSize(master, rows, columns)),
+    release() {
+      events.destroy()
+      endRun(files)
+    },
+  }
+}
+
+function openInput(fifo: string): Writable | undefined {
+  try {
+    return new Socket({ fd: openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK), readable: false, writable: true })
+  } catch {
+    return undefined // nobody reads: it has closed its input, or ended
+  }
+}
+
+function recover(files: RunFiles, warn: (message: string, error?: unknown) => void): Recovered {
+  const { monitorPid, pid } = readPids(files)
+  const status = readIfThere(files.exit)
+  const monitored = isMonitor(monitorPid)
+  const exit = status === undefined || status === '' ? undefined : { status: Number(status), at: statSync(files.exit).mtime }
+  if (!monitored) return exit ? { exit } : {}
+  const terminal = !existsSync(files.stdout)
+  const ended = Promise.withResolvers<number | undefined>()
+  const events = listenToMonitor(files.events, (event) => {
+    if (event.type === 'exited') ended.resolve(event.status)
+  }, () => {
+    const text = readIfThere(files.exit)
+    ended.resolve(text ? Number(text) : undefined)
+  })
+  if (exit) ended.resolve(exit.status)
+  const process = connect({ files, pid, monitorPid, events, ended: ended.promise, outputs: terminal ? [] : reopenOutputs(files), terminal, stdin: terminal || existsSync(files.stdin), warn })
+  return { process, startedAt: statSync(files.pid).mtime, ...(exit && { exit }) }
+}
+
+/** Whoever began a container's execs is gone with the engine: their output is read away so that they don't stall, and
+ * their monitors end when they do. */
+function adoptExecs(files: RunFiles): void {
+  for (const exec of execsOf(files)) {
+    const { process: live } = recover(exec, () => {})
+    for (const { from } of live?.outputs ?? []) from.resume()
+    if (live) void live.ended.then(() => live.release())
+    else endRun(exec)
+  }
+}
