@@ -24,6 +24,7 @@ import { KeyedLock } from '../lib/lock.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { openLog } from '../logdriver/drivers.ts'
 import { Router } from '../server/router.ts'
+import { initProgram } from '../sys/build.ts'
 import { Zygote } from '../sys/zygote.ts'
 import type { DaemonOptions } from './options.ts'
 import { systemRoutes } from './system.ts'
@@ -50,7 +51,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
   let stopping = false
   const deps: ContainerDeps = {
-    containers, images, layers, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, initPath: '/usr/bin/docker-init', openLog,
+    containers, images, layers, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, initPath: initProgram(), openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor: existsSync('/sys/kernel/security/apparmor'), selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     ...hooks, isStopping: () => stopping,
   }

@@ -11,11 +11,12 @@ function nativeFolder(): string {
   }
 }
 
-const sources = ['berth.c', 'ffi.c', 'syscall.h']
+const sources = ['berth.c', 'init.c', 'ffi.c', 'syscall.h']
 const common = ['-O2', '-Wall', '-Wextra', '-nostdlib', '-s', '-fno-stack-protector']
+const program = ['-static', '-ffreestanding', '-fno-asynchronous-unwind-tables', '-fno-tree-loop-distribute-patterns', '-Wl,--build-id=none', '-Wl,-z,noseparate-code', '-Wl,-z,norelro']
 const targets = {
-  'berth-native': ['-static', '-ffreestanding', '-fno-asynchronous-unwind-tables', '-fno-tree-loop-distribute-patterns',
-    '-Wl,--build-id=none', '-Wl,-z,noseparate-code', '-Wl,-z,norelro', 'berth.c'],
+  'berth-native': [...program, 'berth.c'],
+  'berth-init': [...program, 'init.c'],
   'libberth.so': ['-shared', '-fPIC', 'ffi.c'],
 }
 
@@ -44,6 +45,9 @@ function compiled(name: keyof typeof targets): string {
 
 /** The path of the program that the zygote runs. */
 export const nativeProgram = (): string => compiled('berth-native')
+
+/** The path of the program that is process 1 of a container with an init. */
+export const initProgram = (): string => compiled('berth-init')
 
 /** The path of the library that `ffi.ts` loads. */
 export const nativeLibrary = (): string => compiled('libberth.so')
