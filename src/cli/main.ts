@@ -18,13 +18,18 @@ const globalFlags: Flags = {
   version: { type: 'bool', short: 'v', help: 'Print version information and quit' },
 }
 
-/** The first word decides: `daemon`, or `-d`, is the daemon; every other is the client. */
+/** The first word decides: `daemon`, or `-d`, is the daemon, `runtime` an OCI runtime; every other is the client. */
 async function main(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   if (argv[0] === 'daemon' || argv[0] === '-d') {
     const { runDaemon } = await import('../daemon/main.ts')
     return await runDaemon(argv.slice(1), env)
   }
-  return await runClient(argv, env, openConsole(env))
+  const console = openConsole(env)
+  if (argv[0] === 'runtime') {
+    const { runRuntime } = await import('./runtime.ts')
+    return await runRuntime(argv.slice(1), env, console)
+  }
+  return await runClient(argv, env, console)
 }
 
 async function runClient(argv: readonly string[], env: NodeJS.ProcessEnv, console: Console): Promise<number> {

@@ -15,7 +15,7 @@ import { generateName } from './names.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { bindsOf, hostnameOf, mergeEnvironment, parseSecurityOptions } from './spec.ts'
 import type { Container } from './container.ts'
-import { isSignal } from './signals.ts'
+import { isSignal } from '../lib/signals.ts'
 
 export interface CreateInput { name?: string, body: CreateBody, platform?: string }
 export interface Created { id: string, warnings: string[] }

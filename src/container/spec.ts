@@ -2,6 +2,7 @@ import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
 import { codeOf, invalid, unsupported } from '../lib/errors.ts'
 import { resolveCapabilities } from '../libcontainer/capabilities.ts'
+import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
 import { defaultSeccomp, parseSeccomp, type Seccomp, type SeccompContext } from '../libcontainer/seccomp/profile.ts'
 import type { Device, DeviceRule, Mount, Namespace, Resources, Spec } from '../libcontainer/spec.ts'
 import { splitDevice } from '../sys/fs.ts'
@@ -316,16 +317,9 @@ function everyDevice(directory = '/dev'): Device[] {
   })
 }
 
-/** Docker's device rules: nothing, then mknod of anything, use of the harmless. */
-const defaultDeviceRules: readonly DeviceRule[] = [
-  { allow: false, access: 'rwm' },
-  { allow: true, type: 'c', major: -1, minor: -1, access: 'm' }, { allow: true, type: 'b', major: -1, minor: -1, access: 'm' },
-  ...[[1, 3], [1, 5], [1, 7], [1, 8], [1, 9], [5, 0], [5, 1], [5, 2], [136, -1]].map(([major, minor]): DeviceRule => ({ allow: true, type: 'c', major: major!, minor: minor!, access: 'rwm' })),
-]
-
 function deviceRulesOf(host: HostConfig, devices: readonly Device[]): DeviceRule[] {
   if (host.Privileged) return [{ allow: true, access: 'rwm' }]
-  const rules = [...defaultDeviceRules]
+  const rules: DeviceRule[] = [{ allow: false, access: 'rwm' }, ...usualDeviceRules]
   for (const device of devices) {
     const asked = host.Devices.find(({ PathOnHost, PathInContainer }) => device.path.startsWith(PathInContainer || PathOnHost))
     rules.push({ allow: true, type: device.type, major: device.major!, minor: device.minor!, access: asked?.CgroupPermissions || 'rwm' })

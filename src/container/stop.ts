@@ -1,7 +1,7 @@
 import { BerthError, conflict } from '../lib/errors.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
-import { parseSignal } from './signals.ts'
+import { parseSignal } from '../lib/signals.ts'
 import { startContainer } from './start.ts'
 
 const DEFAULT_TIMEOUT = 10

@@ -7,18 +7,19 @@ import { errno } from '../sys/errno.ts'
 import { invalid } from '../lib/errors.ts'
 import type { Cgroup, CgroupTrees } from './cgroups/cgroup.ts'
 import { compileDeviceRules } from './cgroups/devices.ts'
-import { MOUNT_ATTR, parseMountOptions } from './mountflags.ts'
-import { finishProcess, hideFromTracing, prepareLabels, setOomScore, type Streams } from './process.ts'
+import { MOUNT_ATTR, parseMountOptions, type MountOptions } from './mountflags.ts'
+import { candidatesFor, finishProcess, hideFromTracing, prepareLabels, setOomScore, type Streams } from './process.ts'
 import { RootfsSteps, cleanPath, type RootMount } from './rootfs.ts'
 import type { IdMapping, Mount, NamespaceType, ProcessSpec, Resources, Spec } from './spec.ts'
 import type { Seccomp } from './seccomp/profile.ts'
 
-/** Where a process's streams come from: FIFOs, of which stdin may be missing (then it is /dev/null), or a new terminal
- * of that many rows and columns. */
+/** Where a process's streams come from: FIFOs, of which stdin may be missing (then it is /dev/null); a new terminal of
+ * that many rows and columns; or what the monitor has inherited under these numbers (stdin may be a file's path), and
+ * `more` descriptors after stderr's, which the process gets as 3, 4, … */
 export type Stdio =
   | { kind: 'fifos', stdin?: string, stdout: string, stderr: string }
   | { kind: 'terminal', rows: number, columns: number }
-  | { kind: 'inherit', stdin: number, stdout: number, stderr: number }
+  | { kind: 'inherit', stdin: number | string, stdout: number, stderr: number, more?: number }
 
 /** Files through which a monitor is found again: its events' FIFO; the exit status, in decimal, written when the
  * process has ended; and `MONITOR-PID INIT-PID`, written when it has begun. */
@@ -45,8 +46,12 @@ export interface ContainerStart {
   files: MonitorFiles
   /** What each bind mount's source is, by destination, since a missing target is made alike. */
   sourceKind: (source: string) => 'directory' | 'file'
-  /** A FIFO from which a byte is read before the process is executed (`create` and `start` apart). */
-  gate?: string
+  /** A FIFO from which a byte is read before the process is executed, after a `reached` event with GATE.start; with
+   * `hooks` another before, after GATE.hooks, when all but the change of root is done. `create` and `start` are apart
+   * by this, and the process lives on without its monitor. */
+  gate?: { path: string, hooks: boolean }
+  /** The user namespace, by path, that says how the ids of a mount are mapped. */
+  idMapping?: (mount: Mount, options: MountOptions) => string | undefined
   /** Files that are made, empty, in the root. */
   touch?: readonly string[]
 }
@@ -66,7 +71,7 @@ export function assembleStart(start: ContainerStart): Program {
   const streams = openStreams(p, start.stdio)
   const rootfs = new RootfsSteps(p)
   const gate = start.gate ? p.register() : undefined
-  if (gate) p.sys('pre', 'openat', [AT_FDCWD, start.gate!, constants.O_RDWR | O_CLOEXEC], { out: gate, doing: 'open the start gate' })
+  if (gate) p.sys('pre', 'openat', [AT_FDCWD, start.gate!.path, constants.O_RDWR | O_CLOEXEC], { out: gate, doing: 'open the start gate' })
   if (namespaces.get('pid')) joinNamespace(p, 'pre', 'pid', namespaces.get('pid')!)
 
   let flags = BigInt(CLONE_PIDFD)
@@ -104,20 +109,35 @@ export function assembleStart(start: ContainerStart): Program {
   for (const [name, value] of Object.entries(linux.sysctl ?? {})) rootfs.sysctl(name, value)
   for (const path of linux.readonlyPaths ?? []) rootfs.readonly(cleanPath(path))
   for (const path of linux.maskedPaths ?? []) rootfs.mask(cleanPath(path), nullDevice)
+  const wait = (place: number, doing: string): void => {
+    p.emit('child', place)
+    p.sys('child', 'read', [gate!, p.space(8), 1], { doing })
+  }
+  if (start.gate?.hooks) wait(GATE.hooks, 'wait for the hooks')
   rootfs.pivot()
   p.sys('child', 'close', [rootfs.root])
   if (spec.root?.readonly) rootfs.readonlyRoot()
 
   finishProcess(p, spec.process, streams, {
-    seccomp: linux.seccomp, writeLabels, makeDirectory: true, controllingTerminal: terminal !== undefined, dieWithMonitor: true,
+    seccomp: linux.seccomp, writeLabels, makeDirectory: true, controllingTerminal: terminal !== undefined, dieWithMonitor: !gate,
     ...(gate && { beforeExec: () => {
-      p.emit('child', 1)
-      p.sys('child', 'read', [gate, p.space(8), 1], { doing: 'wait for start' })
-    } }),
+      checkProgram(p, spec.process!)
+      wait(GATE.start, 'wait for start')
+    } }), ...(start.stdio.kind === 'inherit' && start.stdio.more && { more: { from: start.stdio.stderr + 1, count: start.stdio.more } }),
   })
   holdMounts(p)
   afterwards(p, start.files, streams)
   return p
+}
+
+/** The values of `reached` events of a process that waits at its gate. */
+export const GATE = { hooks: 2, start: 1 } as const
+
+/** Fails as the execution would where no program is there to execute, while there is somebody to tell. */
+function checkProgram(p: Program, process: ProcessSpec): void {
+  const candidates = candidatesFor(process.args![0]!, process.env ?? [])
+  const doing = `exec ${JSON.stringify(process.args![0])}`
+  candidates.forEach((candidate, i) => p.sys('child', 'faccessat', [AT_FDCWD, candidate, 1], { tolerate: i === candidates.length - 1 ? [] : 'all', skip: candidates.length - 1 - i, skipOnSuccess: true, doing }))
 }
 
 /** What runs a further process in a container. */
@@ -130,6 +150,8 @@ export interface ContainerExec {
   seccomp?: Seccomp
   stdio: Stdio
   files: MonitorFiles
+  /** The file to execute, where it is not what args[0] says. */
+  program?: string
 }
 
 /** The program that runs a further process in a running container. Events as for `assembleStart`. */
@@ -161,6 +183,7 @@ export function assembleExec(exec: ContainerExec): Program {
   }
   finishProcess(p, exec.process, streams, {
     seccomp: exec.seccomp, writeLabels, makeDirectory: false, controllingTerminal: terminal !== undefined, dieWithMonitor: false,
+    ...(exec.program && { program: exec.program }), ...(exec.stdio.kind === 'inherit' && exec.stdio.more && { more: { from: exec.stdio.stderr + 1, count: exec.stdio.more } }),
   })
   afterwards(p, exec.files, streams)
   return p
@@ -273,12 +296,12 @@ function openStreams(p: Program, stdio: Stdio): StreamRegisters {
     const slave = p.register()
     return { stdin: slave, stdout: slave, stderr: slave, childOnly: [] }
   }
-  if (stdio.kind === 'inherit')
-    return { stdin: p.register(stdio.stdin), stdout: p.register(stdio.stdout), stderr: p.register(stdio.stderr), childOnly: [] }
   const open = (path: string, flags: number, out = p.register()): Register => {
     p.sys('pre', 'openat', [AT_FDCWD, path, flags | O_CLOEXEC], { out, doing: `open ${path}` })
     return out
   }
+  if (stdio.kind === 'inherit')
+    return { stdin: typeof stdio.stdin === 'number' ? p.register(stdio.stdin) : open(stdio.stdin, constants.O_RDONLY), stdout: p.register(stdio.stdout), stderr: p.register(stdio.stderr), childOnly: [] }
   for (const path of new Set([stdio.stdout, stdio.stderr])) open(path, constants.O_RDONLY | constants.O_NONBLOCK)
   const stdout = open(stdio.stdout, constants.O_WRONLY)
   const stderr = stdio.stderr === stdio.stdout ? stdout : open(stdio.stderr, constants.O_WRONLY)
@@ -401,7 +424,10 @@ function buildRootfs(rootfs: RootfsSteps, start: ContainerStart, userNamespace: 
     if (mount.type === 'cgroup' || mount.type === 'cgroup2') rootfs.cgroups({ ...mount, destination }, start.trees, start.cgroup.path, ownCgroups)
     else if (mount.type === 'bind' || options.bind) {
       if (!mount.source) throw invalid(`the bind mount on ${destination} has no source`)
-      rootfs.bind(mount.source, destination, start.sourceKind(mount.source), { ...options, bind: true })
+      const mapping = start.idMapping?.(mount, options)
+      if (options.idmap && !mapping) throw invalid(`the mount on ${destination} has ids to map, but no mapping`)
+      const prepared = mapping === undefined ? undefined : rootfs.prepareIdMapped(mount.source, options, mapping)
+      rootfs.bind(mount.source, destination, start.sourceKind(mount.source), { ...options, bind: true }, prepared)
     } else if (!mount.type) throw invalid(`the mount on ${destination} has no type`)
     else if (mount.type === 'tmpfs' && options.set & MOUNT_ATTR.RDONLY) {
       rootfs.mount(mount.type, mount.source ?? mount.type, destination, { ...options, set: options.set & ~MOUNT_ATTR.RDONLY })

@@ -43,6 +43,11 @@ const propagations: Record<string, number> = { private: MS.PRIVATE, shared: MS.S
 /** Options of mount(8) that change nothing here. */
 const idle = new Set(['defaults', 'async', 'noiversion', 'nomand', 'loud', 'remount', 'silent'])
 
+/** Every option that is not a file system's own. */
+export const mountOptionNames: readonly string[] = [
+  ...Object.keys(attributes), ...Object.keys(attributes).map((name) => `r${name}`), ...Object.keys(propagations), ...Object.keys(propagations).map((name) => `r${name}`), ...idle, 'bind', 'rbind', 'idmap', 'ridmap', 'tmpcopyup',
+]
+
 /** Reads OCI mount options (runtime-spec, "Linux mount options"). */
 export function parseMountOptions(options: readonly string[]): MountOptions {
   const parsed: MountOptions = { bind: false, recursive: false, set: 0, clear: 0, setRecursive: 0, clearRecursive: 0, data: [], copyUp: false }

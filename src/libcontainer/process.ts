@@ -96,6 +96,10 @@ export function finishProcess(p: Program, process: ProcessSpec, streams: Streams
   makeDirectory: boolean
   controllingTerminal: boolean
   dieWithMonitor: boolean
+  /** The file to execute, where it is not what args[0] says. */
+  program?: string
+  /** Descriptors that the process gets as 3, 4, …, and where they are. */
+  more?: { from: number, count: number }
   /** Called right before the process is executed: a rendezvous. */
   beforeExec?: () => void
 }): void {
@@ -127,9 +131,11 @@ export function finishProcess(p: Program, process: ProcessSpec, streams: Streams
   p.sys('child', 'umask', [process.user.umask ?? 0o022])
   if (options.dieWithMonitor) p.sys('child', 'prctl', [PR.SET_PDEATHSIG, SIGKILL, 0, 0, 0], { doing: 'set the parent-death signal' })
   options.beforeExec?.()
-  p.sys('child', 'close_range', [3, 0xffffffff, 4], { doing: 'close descriptors' }) // CLOSE_RANGE_CLOEXEC
+  const { from, count } = options.more ?? { from: 0, count: 0 }
+  for (let i = 0; i < count; i++) p.sys('child', 'dup3', [from + i, 3 + i, 0], { doing: `pass on descriptor ${3 + i}` })
+  p.sys('child', 'close_range', [3 + count, 0xffffffff, 4], { doing: 'close descriptors' }) // CLOSE_RANGE_CLOEXEC
   if (process.noNewPrivileges && options.seccomp) loadSeccomp(p, options.seccomp)
-  p.exec('child', candidatesFor(args[0], process.env ?? []), args, process.env ?? [], { doing: `exec ${JSON.stringify(args[0])}` })
+  p.exec('child', options.program ? [options.program] : candidatesFor(args[0], process.env ?? []), args, process.env ?? [], { doing: `exec ${JSON.stringify(args[0])}` })
 }
 
 /** The paths at which execvp(3) looks for a program. */

@@ -13,6 +13,8 @@ export type RootMount =
   | { type: 'overlay', target: string, options: string, workdir: string }
   | { type: 'bind', target: string, source: string }
 
+/** Descriptors of the monitor's from this number on are mounts with mapped ids. */
+const FIRST_PREPARED = 61
 const AT_RECURSIVE = 0x8000
 const OPEN_TREE_CLONE = 1
 const MOVE_EMPTY_PATHS = 0x04 | 0x40 // MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
@@ -35,6 +37,7 @@ export class RootfsSteps {
   readonly #parent: Register
   readonly #mount: Register
   readonly #scratch: Register
+  #prepared = 0
   readonly #hows = new Map<string, Pointer>()
 
   constructor(program: Program) {
@@ -140,23 +143,41 @@ export class RootfsSteps {
       { out: this.#mount, doing, ...options })
   }
 
-  #setAttributes(options: MountOptions, what: string, userNamespace?: Register): void {
+  #setAttributes(options: MountOptions, what: string): void {
     const p = this.#program
     const change = (flags: number, data: Buffer): void =>
       p.sys('child', 'mount_setattr', [this.#mount, '', AT_EMPTY_PATH | flags, data, 32], { doing: `${what}: set its attributes` })
     if (options.set || options.clear) change(0, this.#attributes(options.set, options.clear))
     if (options.setRecursive || options.clearRecursive) change(AT_RECURSIVE, this.#attributes(options.setRecursive, options.clearRecursive))
     if (options.propagation) change(options.propagation.recursive ? AT_RECURSIVE : 0, this.#attributes(0, 0, options.propagation.type))
-    if (userNamespace) {
-      const attributes = p.bytes(this.#attributes(MOUNT_ATTR.IDMAP, 0))
-      p.sys('child', 'mount_setattr', [this.#mount, '', AT_EMPTY_PATH | (options.idmap === 'ridmap' ? AT_RECURSIVE : 0), attributes, 32], { doing: `${what}: map its ids` })
-    }
   }
 
-  /** A bind mount of something on the host. `kind` is what the source is, so that a missing target is made alike. */
-  bind(source: string, destination: string, kind: 'directory' | 'file', options: MountOptions): void {
+  /** Opens a source whose owners are mapped as in the user namespace at a path (mount_setattr(2), "ID-mapped mounts"). It
+   * takes the host's own capabilities, so it happens before there is a child. Returns the descriptor for `bind`. */
+  prepareIdMapped(source: string, options: MountOptions, userNamespace: string): number {
+    const p = this.#program
+    const what = `map the ids of ${source}`
+    const tree = FIRST_PREPARED + this.#prepared++
+    if (this.#prepared > 30) throw invalid('more than 30 mounts with mapped ids')
+    const recursive = options.idmap === 'ridmap' || options.recursive && options.idmap !== 'idmap'
+    const attributes = this.#attributes(MOUNT_ATTR.IDMAP, 0)
+    attributes.writeBigUInt64LE(BigInt(FIRST_PREPARED - 1), 24) // userns_fd
+    p.sys('pre', 'openat', [AT_FDCWD, userNamespace, O_CLOEXEC], { out: this.#scratch, doing: `open ${userNamespace}` })
+    p.sys('pre', 'dup3', [this.#scratch, FIRST_PREPARED - 1, O_CLOEXEC], { doing: what })
+    p.sys('pre', 'close', [this.#scratch])
+    p.sys('pre', 'open_tree', [AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0)], { out: this.#scratch, doing: what })
+    p.sys('pre', 'dup3', [this.#scratch, tree, O_CLOEXEC], { doing: what })
+    p.sys('pre', 'close', [this.#scratch])
+    p.sys('pre', 'mount_setattr', [tree, '', AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), attributes, 32], { doing: what })
+    return tree
+  }
+
+  /** A bind mount of something on the host. `kind` is what the source is, so that a missing target is made alike;
+   * `prepared`, the source where it is open already. */
+  bind(source: string, destination: string, kind: 'directory' | 'file', options: MountOptions, prepared?: number): void {
     const what = `mount ${source} on ${destination}`
-    this.#openTree(source, options.recursive, what)
+    if (prepared === undefined) this.#openTree(source, options.recursive, what)
+    else this.#program.sys('child', 'dup', [prepared], { out: this.#mount, doing: what })
     this.#setAttributes({ ...options, propagation: options.propagation ?? { type: MS.PRIVATE, recursive: true } }, what)
     this.openTarget(destination, kind)
     this.#attach(what)

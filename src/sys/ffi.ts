@@ -28,8 +28,13 @@ function put(slot: number, value: Argument): void {
   else {
     const buffer = typeof value === 'string' ? Buffer.from(value + '\0') : value
     buffers.push(buffer) // kept alive until the call returns
-    frame[slot] = getRawPointer(buffer.buffer as ArrayBuffer) + BigInt(buffer.byteOffset)
+    frame[slot] = addressOf(buffer)
   }
+}
+
+/** The address of a buffer, for structures that point to others. The caller keeps the buffer alive meanwhile. */
+export function addressOf(buffer: Uint8Array): bigint {
+  return getRawPointer(buffer.buffer as ArrayBuffer) + BigInt(buffer.byteOffset)
 }
 
 /** Makes a system call on this thread and returns its result, or a negated errno (syscall(2)). It blocks the thread for

@@ -70,9 +70,9 @@ export class Zygote {
     for (const stream of [process.stdin, process.stdout]) (stream as Socket).unref()
   }
 
-  /** Starts one. It ends by itself once its standard input does, so also when this process is killed. */
-  static start(): Zygote {
-    return new Zygote(spawn(nativeProgram(), [], { stdio: ['pipe', 'pipe', 'inherit'], env: {}, cwd: '/', detached: true }))
+  /** Starts one. Its monitors, and so their programs, have the descriptors of `pass` as 3, 4, … It ends by itself once its standard input does, so also when this process is killed. */
+  static start(options: { pass?: readonly number[] } = {}): Zygote {
+    return new Zygote(spawn(nativeProgram(), [], { stdio: ['pipe', 'pipe', 'inherit', ...(options.pass ?? [])], env: {}, cwd: '/', detached: true }))
   }
 
   /** Sends a program, whose events go to `fifo` (made here, and left to the caller to remove). */

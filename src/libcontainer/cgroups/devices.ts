@@ -1,5 +1,12 @@
 import type { DeviceRule } from '../spec.ts'
 
+/** What every container may do with devices: make any, use the harmless ones and its terminals (runtime-spec, "Default
+ * Devices"). */
+export const usualDeviceRules: readonly DeviceRule[] = [
+  { allow: true, type: 'c', major: -1, minor: -1, access: 'm' }, { allow: true, type: 'b', major: -1, minor: -1, access: 'm' },
+  ...[[1, 3], [1, 5], [1, 7], [1, 8], [1, 9], [5, 0], [5, 1], [5, 2], [136, -1]].map(([major, minor]): DeviceRule => ({ allow: true, type: 'c', major: major!, minor: minor!, access: 'rwm' })),
+]
+
 /** An eBPF instruction (kernel: bpf/instruction-set): eight bytes. */
 function instruction(code: number, destination: number, source: number, offset: number, immediate: number): Buffer {
   const bytes = Buffer.alloc(8)

@@ -35,6 +35,9 @@ export interface Seccomp {
 
 /** Docker's names of architectures (GOARCH) by the kernel's. */
 const goArchitecture = { x86_64: 'amd64', aarch64: 'arm64' } as const
+/** The architectures that a filter can know. */
+export const architectures = ['SCMP_ARCH_X86', 'SCMP_ARCH_X86_64', 'SCMP_ARCH_X32', 'SCMP_ARCH_ARM', 'SCMP_ARCH_AARCH64']
+
 const native: Record<'x86_64' | 'aarch64', string[]> = {
   x86_64: ['SCMP_ARCH_X86_64', 'SCMP_ARCH_X86', 'SCMP_ARCH_X32'],
   aarch64: ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM'],

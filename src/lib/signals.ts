@@ -1,5 +1,5 @@
 import { constants } from 'node:os'
-import { invalid } from '../lib/errors.ts'
+import { invalid } from './errors.ts'
 
 const byName: Record<string, number> = { ...(constants.signals as Record<string, number>), SIGCLD: 17, SIGRTMIN: 34, SIGRTMAX: 64 }
 
