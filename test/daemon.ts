@@ -1,5 +1,5 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -69,6 +69,12 @@ export class TestDaemon {
     })
   }
 
+  /** Runs the client on this daemon. */
+  cli(args: readonly string[], options: { input?: string | Buffer, env?: NodeJS.ProcessEnv } = {}): { code: number, out: string, err: string } {
+    const { status, stdout, stderr } = spawnSync(join(root, 'bin/berth'), args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: this.directory, ...options.env }, input: options.input ?? '', maxBuffer: 256 << 20, timeout: 60_000 })
+    return { code: status ?? -1, out: stdout.toString(), err: stderr.toString() }
+  }
+
   /** Imports a root file system of busybox as image `starter`. */
   async importStarter(): Promise<void> {
     const answer = await this.call('POST', '/images/create?fromSrc=-&repo=starter', starterArchive())
@@ -88,13 +94,24 @@ export class TestDaemon {
   }
 }
 
-/** A tar archive of busybox and its links. */
+const applets = ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'head', 'dd', 'ls', 'mount', 'readlink', 'hostname', 'ps', 'stty', 'tty', 'touch', 'rm', 'mkdir', 'ln', 'seq', 'kill', 'env', 'pwd', 'sha256sum', 'wc', 'grep', 'stat', 'chmod', 'mknod', 'umount']
+
+/** Fills a directory with a root file system of busybox. */
+export function makeStarter(tree: string): void {
+  mkdirSync(tree, { recursive: true })
+  chmodSync(tree, 0o755)
+  for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev']) mkdirSync(join(tree, name), { recursive: true })
+  cpSync('/bin/busybox', join(tree, 'bin/busybox'), { dereference: true })
+  for (const applet of applets) symlinkSync('busybox', join(tree, 'bin', applet))
+  writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\nbob:x:1000:1000:Bob:/home/bob:/bin/sh\n')
+  writeFileSync(join(tree, 'etc/group'), 'root:x:0:\nbob:x:1000:\nwheel:x:10:bob\n')
+}
+
+/** A tar archive of that. */
 export function starterArchive(): Buffer {
   const tree = mkdtempSync(join(tmpdir(), 'berth-starter-'))
   try {
-    for (const name of ['bin', 'etc', 'tmp', 'proc', 'sys', 'dev']) mkdirSync(join(tree, name))
-    cpSync('/bin/busybox', join(tree, 'bin/busybox'), { dereference: true })
-    for (const applet of ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'dd', 'ls', 'mount', 'readlink', 'hostname']) symlinkSync('busybox', join(tree, 'bin', applet))
+    makeStarter(tree)
     const { stdout } = spawnSync('tar', ['c', '-C', tree, '.'], { maxBuffer: 64 << 20 })
     return stdout
   } finally {

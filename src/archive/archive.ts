@@ -64,9 +64,9 @@ export class Archiver implements Disposable {
     return { stream, packed }
   }
 
-  /** What turns one tree into the other. */
-  async compare(before: number, after: number): Promise<Change[]> {
-    return (await this.#run({ task: 'compare', before, after })) as Change[]
+  /** What turns one tree into the other, apart from some paths. */
+  async compare(before: number, after: number, ignore: readonly string[] = []): Promise<Change[]> {
+    return (await this.#run({ task: 'compare', before, after, ignore })) as Change[]
   }
 
   async #run(task: Task): Promise<Unpacked | Packed | Change[]> {

@@ -7,10 +7,11 @@ import { nr } from '../sys/syscalls.ts'
 export interface Change { path: string, kind: 'modified' | 'added' | 'deleted' }
 
 /** What turns the tree at `before` into that at `after`, both open directories: parents before children, siblings in
- * byte order. A directory in which something was added or deleted counts as modified, as Docker has it. */
-export function compareTrees(before: number, after: number): Change[] {
+ * byte order. A directory in which something was added or deleted counts as modified, as Docker has it. The paths in
+ * `ignore`, and what is below them, are not looked at. */
+export function compareTrees(before: number, after: number, ignore: readonly string[] = []): Change[] {
   const changes: Change[] = []
-  compareDirectories(before, after, '', changes)
+  compareDirectories(before, after, '', { changes, ignore: new Set(ignore) })
   return changes
 }
 
@@ -18,12 +19,14 @@ const bytes = (name: string): Buffer => Buffer.from(name + '\0', 'latin1')
 const isDirectory = (status: Status): boolean => (status.mode & S_IFMT) === fileTypes.directory
 
 /** True where something below was added or deleted directly. */
-function compareDirectories(before: number, after: number, path: string, changes: Change[]): boolean {
+function compareDirectories(before: number, after: number, path: string, walk: { changes: Change[], ignore: ReadonlySet<string> }): boolean {
+  const { changes, ignore } = walk
   const old = new Set(readdirSync(`/proc/self/fd/${before}`, 'latin1'))
   const now = readdirSync(`/proc/self/fd/${after}`, 'latin1')
   let own = false
   for (const name of [...new Set([...old, ...now])].sort()) {
     const at = `${path}/${name}`
+    if (ignore.has(at)) continue
     const was = old.has(name) ? statusAt(before, name) : -2
     const is = statusAt(after, name)
     if (typeof is === 'number') {
@@ -39,7 +42,7 @@ function compareDirectories(before: number, after: number, path: string, changes
       const place = changes.length
       let inner = false
       within(before, name, (oldChild) => within(after, name, (newChild) => {
-        inner = compareDirectories(oldChild, newChild, at, changes)
+        inner = compareDirectories(oldChild, newChild, at, walk)
       }))
       if (inner || changed(was, is)) changes.splice(place, 0, { path: at, kind: 'modified' })
       else if (changes.length > place) changes.splice(place, 0, { path: at, kind: 'modified' })

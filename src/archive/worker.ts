@@ -11,13 +11,13 @@ export type Task =
   | { task: 'unpack', fd: number, root: number, options: UnpackOptions }
   | { task: 'pack', fd: number, root: number, options: PackOptions }
   | { task: 'replay', fd: number, root: number, split: string }
-  | { task: 'compare', before: number, after: number }
+  | { task: 'compare', before: number, after: number, ignore: readonly string[] }
 
 export type Reply = { ok: Unpacked | Packed | Change[] } | { error: { kind: ErrorKind | undefined, message: string, code?: string } }
 
 function perform(task: Task): Unpacked | Packed | Change[] {
   switch (task.task) {
-    case 'compare': return compareTrees(task.before, task.after)
+    case 'compare': return compareTrees(task.before, task.after, task.ignore)
     case 'unpack':
     case 'pack':
     case 'replay':

@@ -2,7 +2,7 @@ import { familiarName, parseReference } from '../reference/reference.ts'
 import type { ImageConfig, RunConfig } from '../image/image.ts'
 import { goArchitecture } from '../image/image.ts'
 import { applyChanges } from '../image/changes.ts'
-import { isPlumbing } from './plumbing.ts'
+import { plumbing } from './plumbing.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { pauseContainer, unpauseContainer } from './stop.ts'
@@ -19,7 +19,7 @@ export async function commitContainer(deps: ContainerDeps, container: Container,
   const pause = options.pause && record.state.status === 'running'
   if (pause) await pauseContainer(deps, container)
   try {
-    const layer = await deps.layers.archiveChanges(record.id, record.topLayer, (change) => !isPlumbing(change.path), (stream) => deps.layers.register(stream, record.topLayer, holder))
+    const layer = await deps.layers.archiveChanges(record.id, record.topLayer, plumbing, (stream) => deps.layers.register(stream, record.topLayer, holder))
     const created = new Date().toISOString()
     const image: ImageConfig = {
       architecture: parent?.config.architecture ?? goArchitecture, os: 'linux', created, ...(options.author && { author: options.author }), ...(options.comment && { comment: options.comment }), config,

@@ -1,4 +1,5 @@
 import type { Duplex } from 'node:stream'
+import { STREAM, encodeFrame } from '../api/frames.ts'
 import { parseDetachKeys } from '../api/detach.ts'
 import { conflict, invalid, messageOf, notFound } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
@@ -87,7 +88,8 @@ export async function startExec(deps: ContainerDeps, execs: ExecStore, exec: Exe
     await Promise.race([begun.then(({ ended }) => ended), gone])
   } catch (error) {
     // the head of the answer is out: the reason goes where the output would, as Docker does
-    connection.end(`${messageOf(error)}\r\n`)
+    const message = Buffer.from(`${messageOf(error)}\r\n`)
+    connection.end(body.Tty ? message : encodeFrame(STREAM.stdout, message))
   }
 }
 

@@ -18,7 +18,7 @@ import { createContainer } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { ExecStore, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
-import { isPlumbing } from './plumbing.ts'
+import { plumbing } from './plumbing.ts'
 import { removeContainer } from './remove.ts'
 import { logPathOf, startContainer } from './start.ts'
 import { noSample, statsOf } from './stats.ts'
@@ -128,9 +128,9 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       call.send(200, { ContainersDeleted: deleted.length ? deleted : null, SpaceReclaimed: space })
     } },
     { method: 'GET', path: '/containers/:name/changes', async handler(call) {
-      const changes = await act('changes', call, ({ record }) => deps.layers.changes(record.id, record.topLayer))
+      const changes = await act('changes', call, ({ record }) => deps.layers.changes(record.id, record.topLayer, plumbing))
       const kinds = { modified: 0, added: 1, deleted: 2 }
-      const listed = changes.filter((change) => !isPlumbing(change.path)).map(({ path, kind }) => ({ Path: Buffer.from(path, 'latin1').toString('utf8'), Kind: kinds[kind] }))
+      const listed = changes.map(({ path, kind }) => ({ Path: Buffer.from(path, 'latin1').toString('utf8'), Kind: kinds[kind] }))
       call.send(200, listed.length ? listed : null)
     } },
     { method: 'GET', path: '/containers/:name/export', async handler(call) {

@@ -163,14 +163,14 @@ export class LayerStore {
     return withDescriptor(this.#driver.open(id), work)
   }
 
-  /** What a container changed against the image below it. */
-  async changes(id: string, parent: string | undefined): Promise<Change[]> {
-    return await this.withTree(id, (after) => this.#withChain(parent, (before) => this.archiver.compare(before, after)))
+  /** What a container changed against the image below it, apart from some paths. */
+  async changes(id: string, parent: string | undefined, ignore: readonly string[]): Promise<Change[]> {
+    return await this.withTree(id, (after) => this.#withChain(parent, (before) => this.archiver.compare(before, after, ignore)))
   }
 
   /** Archives what a container changed, as a layer. */
-  async archiveChanges(id: string, parent: string | undefined, keep: (change: Change) => boolean, take: (stream: Readable) => Promise<Layer>): Promise<Layer> {
-    const changes = (await this.changes(id, parent)).filter(keep)
+  async archiveChanges(id: string, parent: string | undefined, ignore: readonly string[], take: (stream: Readable) => Promise<Layer>): Promise<Layer> {
+    const changes = await this.changes(id, parent, ignore)
     return await this.withTree(id, async (root) => {
       const { stream, packed } = this.archiver.pack(root, { changes })
       const layer = await take(stream)

@@ -2,7 +2,7 @@ import { openSync, closeSync, constants, statSync, unlinkSync, writeFileSync, wr
 import { dirname, posix } from 'node:path'
 import { invalid, messageOf, system } from '../lib/errors.ts'
 import { readIfThere } from '../lib/files.ts'
-import { Cgroup, findCgroupTrees, prepareCgroupParent } from '../libcontainer/cgroups/cgroup.ts'
+import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
 import { GATE, TERMINAL_FD, assembleStart, type Stdio } from '../libcontainer/container.ts'
 import type { IdMapping, Mount, Spec } from '../libcontainer/spec.ts'
@@ -36,9 +36,8 @@ export async function createContainer(launcher: Launcher, options: CreateOptions
   if (terminal && !options.foreground && !options.consoleSocket) throw invalid('cannot allocate tty if runtime will detach without setting console socket')
   if (!terminal && options.consoleSocket) throw invalid('cannot use console socket if runtime will not detach or allocate tty')
   const trees = findCgroupTrees()
-  const cgroup = new Cgroup(trees, cgroupPathOf(spec, options))
-  if (cgroup.processes().length > 0) throw invalid(`container's cgroup ${cgroup.path} is not empty`)
   const files = claim(options.root, options.id)
+  const cgroup = emptyCgroup(files, trees, cgroupPathOf(spec, options))
   let running: Running | undefined
   const kept: Kept = { id: options.id, bundle, rootfs, pid: 0, startTime: '', created: new Date().toISOString(), cgroup: cgroup.path, owner: ownerOf(bundle), spec }
   try {
@@ -69,6 +68,18 @@ export async function createContainer(launcher: Launcher, options: CreateOptions
     return { files, kept, running, ...(master !== undefined && !options.consoleSocket && { terminal: master }) }
   } catch (error) {
     await undo(files, cgroup)
+    throw error
+  }
+}
+
+/** The container's cgroup, which must not be anybody else's: what is undone is killed. */
+function emptyCgroup(files: Files, trees: CgroupTrees, path: string): Cgroup {
+  try {
+    const cgroup = new Cgroup(trees, path)
+    if (cgroup.processes().length > 0) throw invalid(`container's cgroup ${path} is not empty`)
+    return cgroup
+  } catch (error) {
+    forget(files)
     throw error
   }
 }

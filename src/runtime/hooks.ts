@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { system } from '../lib/errors.ts'
+import { codeOf, system } from '../lib/errors.ts'
 import { availableCapabilities } from '../libcontainer/capabilities.ts'
 import { assembleExec } from '../libcontainer/container.ts'
 import type { Hook, HookName, NamespaceType } from '../libcontainer/spec.ts'
@@ -16,7 +16,9 @@ export function runHooks(kept: Kept, names: readonly HookName[], status: Status)
   for (const { name, hook } of hooksOf(kept, names)) {
     const { path, args, env, timeout } = hook
     const result = spawnSync(path, (args ?? [path]).slice(1), { argv0: args?.[0] ?? path, env: environment(env), input, cwd: kept.bundle, stdio: ['pipe', 'pipe', 'pipe'], ...(timeout && { timeout: timeout * 1000, killSignal: 'SIGKILL' as const }) })
-    if (result.error) throw failure(name, path, (result.error as NodeJS.ErrnoException).code === 'ETIMEDOUT' ? `it did not end within ${timeout} s` : result.error.message)
+    const code = codeOf(result.error)
+    // EPIPE: it did not read its input, as it may
+    if (result.error && code !== 'EPIPE') throw failure(name, path, code === 'ETIMEDOUT' ? `it did not end within ${timeout} s` : result.error.message)
     if (result.status !== 0) throw failure(name, path, `${result.signal ?? `exit status ${result.status}`}: ${result.stderr.toString().trim()}`)
   }
 }
