@@ -1,0 +1,191 @@
+/** Measures berth beside dockerd: the same docker CLI, the same image, in turns. `node bench/bench.ts [--quick] [NAME…]`;
+ * prints medians and their ratio. Needs dockerd (Debian: docker.io), busybox, and debootstrap for the Debian image. */
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { makeStarter } from '../test/daemon.ts'
+import { Peer, inParallel, makeTree } from './peers.ts'
+
+const quick = process.argv.includes('--quick')
+const wanted = process.argv.slice(2).filter((word) => !word.startsWith('-'))
+const many = quick ? 60 : 300
+
+const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
+const timed = async (work: () => Promise<unknown>): Promise<number> => {
+  const begun = performance.now()
+  await work()
+  return performance.now() - begun
+}
+
+/** One line of the report. `measure` gives a figure of one peer; where `more` is better the ratio is turned round. */
+interface Scenario { name: string, unit: string, rounds: number, more?: boolean, measure: (peer: Peer, tools: Tools) => Promise<number> | number }
+interface Tools { debian: string | undefined, small: string }
+
+const STOPPABLE = ['sh', '-c', 'trap "exit 0" TERM; sleep 1000 & wait']
+
+/** Starts a container, measures what is done to it, and removes it. */
+async function withContainer(peer: Peer, command: readonly string[], work: (id: string) => Promise<number> | number): Promise<number> {
+  const id = await peer.create(command)
+  await peer.run(id)
+  try {
+    return await work(id)
+  } finally {
+    await peer.call('DELETE', `/containers/${id}?force=1`)
+  }
+}
+
+/** Requests a second, eight at a time, for a second. */
+async function rate(peer: Peer, path: string): Promise<number> {
+  let count = 0
+  const end = performance.now() + 1000
+  const took = await timed(() => Promise.all(Array.from({ length: 8 }, async () => {
+    while (performance.now() < end) {
+      await peer.call('GET', path)
+      count++
+    }
+  })))
+  return count / took * 1000
+}
+
+const cliRun = (network: string) => (peer: Peer): number => peer.docker('run', '--rm', '--network', network, 'bench', 'true').ms
+
+const archives = (name: string, tree: (tools: Tools) => string | undefined): Scenario[] => [
+  { name: `import of ${name}`, unit: 'ms', rounds: 3, measure: (peer, tools) => {
+    const ms = peer.shell(`docker import ${tree(tools)}.tar measured >/dev/null`)
+    peer.docker('rmi', 'measured')
+    return ms
+  } },
+  { name: `save of ${name}`, unit: 'ms', rounds: 3, measure: (peer, tools) => {
+    peer.shell(`docker import ${tree(tools)}.tar measured >/dev/null`)
+    const ms = peer.shell(`docker save -o ${peer.directory}/saved.tar measured`)
+    peer.docker('rmi', 'measured')
+    return ms
+  } },
+  { name: `load of ${name}`, unit: 'ms', rounds: 3, measure: (peer) => {
+    const ms = peer.shell(`docker load -i ${peer.directory}/saved.tar >/dev/null`)
+    peer.docker('rmi', 'measured')
+    return ms
+  } },
+]
+
+const scenarios: Scenario[] = [
+  { name: 'docker run --rm true, network none', unit: 'ms', rounds: 21, measure: cliRun('none') },
+  { name: 'docker run --rm true, network host', unit: 'ms', rounds: 21, measure: cliRun('host') },
+  { name: 'create, start, wait, delete by API, network none', unit: 'ms', rounds: 21, measure: (peer) => timed(async () => {
+    const id = await peer.create(['true'])
+    const waiting = peer.must('POST', `/containers/${id}/wait?condition=next-exit`)
+    await peer.run(id)
+    await waiting
+    await peer.must('DELETE', `/containers/${id}`)
+  }) },
+  { name: 'start of a detached container', unit: 'ms', rounds: 21, measure: async (peer) => {
+    const id = await peer.create(['sleep', '1000'])
+    const ms = await timed(() => peer.run(id))
+    await peer.call('DELETE', `/containers/${id}?force=1`)
+    return ms
+  } },
+  { name: '64 created and started, eight at a time', unit: 'per s', rounds: 2, more: true, measure: async (peer) => {
+    const ms = await timed(() => inParallel(Array.from({ length: 64 }, (_item, at) => at), 8, async () => peer.run(await peer.create(['sleep', '1000']))))
+    await peer.removeAll()
+    return 64 / ms * 1000
+  } },
+  { name: 'docker exec true', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => peer.docker('exec', id, 'true').ms) },
+  { name: 'exec by API', unit: 'ms', rounds: 21, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => timed(async () => {
+    const { Id } = await peer.must('POST', `/containers/${id}/exec`, { Cmd: ['true'], AttachStdout: true })
+    await peer.must('POST', `/exec/${Id}/start`, { Detach: false })
+  })) },
+  { name: 'stop (SIGTERM is obeyed)', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, STOPPABLE, async (id) => {
+    await new Promise((resolve) => setTimeout(resolve, 100)) // the shell has to set its trap
+    return await timed(() => peer.must('POST', `/containers/${id}/stop`))
+  }) },
+  { name: 'kill', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => timed(async () => {
+    const waiting = peer.must('POST', `/containers/${id}/wait`)
+    await peer.must('POST', `/containers/${id}/kill`)
+    await waiting
+  })) },
+  { name: 'rm of a stopped container', unit: 'ms', rounds: 11, measure: async (peer) => {
+    const id = await peer.create(['true'])
+    await peer.run(id)
+    await peer.must('POST', `/containers/${id}/wait`)
+    return await timed(() => peer.must('DELETE', `/containers/${id}`))
+  } },
+  { name: 'pause and unpause', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => timed(async () => {
+    await peer.must('POST', `/containers/${id}/pause`)
+    await peer.must('POST', `/containers/${id}/unpause`)
+  })) },
+  { name: '50 MB of output to docker run', unit: 'ms', rounds: 3, measure: (peer) => peer.shell('docker run --rm --network none bench sh -c "dd if=/dev/zero bs=64k count=800 2>/dev/null | tr \'\\\\0\' \'a\' | fold -w 99" >/dev/null') },
+  ...archives('20,000 small files', ({ small }) => small),
+  ...archives('Debian', ({ debian }) => debian),
+  { name: 'GET /_ping', unit: 'per s', rounds: 3, more: true, measure: (peer) => rate(peer, '/_ping') },
+  { name: 'memory of the daemon, idle', unit: 'MB', rounds: 1, measure: (peer) => peer.daemonRss() / 1e6 },
+]
+
+/** What is measured while many containers run. */
+async function growth(peer: Peer): Promise<Record<string, number>> {
+  const figures: Record<string, number> = {}
+  const latency = async (): Promise<number> => {
+    const values: number[] = []
+    for (let round = 0; round < 11; round++) {
+      const id = await peer.create(['sleep', '1000'])
+      values.push(await timed(() => peer.run(id)))
+      await peer.call('DELETE', `/containers/${id}?force=1`)
+    }
+    return median(values)
+  }
+  figures['start with none running, ms'] = await latency()
+  await inParallel(Array.from({ length: many }, (_item, at) => at), 8, async () => peer.run(await peer.create(['sleep', '1000'])))
+  figures[`start with ${many} running, ms`] = await latency()
+  figures['memory a container (PSS of its keeper), MB'] = peer.keepersPss() / many / 1e6
+  figures[`memory of the daemon with ${many} running, MB`] = peer.daemonRss() / 1e6
+  figures[`GET /containers/json with ${many} running, per s`] = await rate(peer, '/containers/json')
+  const [{ Id }] = await peer.must('GET', '/containers/json?limit=1')
+  figures[`inspect with ${many} running, per s`] = await rate(peer, `/containers/${Id}/json`)
+  figures[`docker ps with ${many} running, ms`] = median(Array.from({ length: 5 }, () => peer.docker('ps', '-q').ms))
+  figures[`rm -f of ${many}, ms`] = await timed(() => peer.removeAll())
+  return figures
+}
+
+const show = (value: number): string => (value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(3))
+
+function report(name: string, berth: number, dockerd: number, more: boolean): void {
+  console.log(`${name.padEnd(62)}${show(berth).padStart(9)}${show(dockerd).padStart(10)}${(more ? berth / dockerd : dockerd / berth).toFixed(1).padStart(8)}×`)
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'bench-trees-'))
+const peers = [new Peer('berth'), new Peer('dockerd')] as const
+try {
+  for (const peer of peers) await peer.start()
+  const starter = join(scratch, 'starter')
+  makeStarter(starter)
+  spawnSync('sh', ['-c', `cd ${starter}/bin && for a in tr fold; do ln -s busybox $a; done; tar cf ${starter}.tar -C ${starter} .`])
+  for (const peer of peers) peer.docker('import', `${starter}.tar`, 'bench')
+  const small = join(scratch, 'small')
+  makeTree(small, quick ? 4000 : 20_000)
+  spawnSync('tar', ['cf', `${small}.tar`, '-C', small, '.'])
+  const tools: Tools = { small, debian: debianTree() }
+  console.log(`${''.padEnd(62)}${'berth'.padStart(9)}${'dockerd'.padStart(10)}${'better'.padStart(9)}`)
+  for (const { name, unit, rounds, more = false, measure } of scenarios) {
+    if (wanted.length && !wanted.some((word) => name.includes(word)) || name.endsWith('Debian') && !tools.debian) continue
+    const values: [number[], number[]] = [[], []]
+    for (let round = 0; round < (quick ? Math.min(rounds, 5) : rounds); round++) for (const at of [0, 1] as const) values[at].push(await measure(peers[at], tools))
+    report(`${name}, ${unit}`, median(values[0]), median(values[1]), more)
+  }
+  if (wanted.length === 0 || wanted.includes('growth')) {
+    const [berth, dockerd] = [await growth(peers[0]), await growth(peers[1])]
+    for (const [name, value] of Object.entries(berth)) report(name, value, dockerd[name]!, name.endsWith('per s'))
+  }
+} finally {
+  for (const peer of peers) await peer.stop()
+  rmSync(scratch, { recursive: true, force: true })
+}
+
+/** A Debian root file system, made once and kept for the next run; undefined without debootstrap. */
+function debianTree(): string | undefined {
+  const kept = '/var/tmp/berth-bench/debian'
+  if (existsSync(`${kept}.tar`)) return kept
+  if (quick || spawnSync('debootstrap', ['--version']).status !== 0) return undefined
+  mkdirSync(kept, { recursive: true })
+  const made = spawnSync('sh', ['-c', `debootstrap --variant=minbase bookworm ${kept} >/dev/null 2>&1 && tar cf ${kept}.tar -C ${kept} . && rm -rf ${kept}`])
+  return made.status === 0 ? kept : undefined
+}

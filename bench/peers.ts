@@ -1,0 +1,138 @@
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { http } from '../src/lib/http.ts'
+
+const root = new URL('..', import.meta.url).pathname
+
+/** An engine under measurement, with a socket and a data root of its own. */
+export class Peer {
+  readonly name: string
+  readonly directory = mkdtempSync(join(tmpdir(), 'bench-'))
+  readonly socket = join(this.directory, 'engine.sock')
+  /** What a container's keeper is called: the process that stays beside it. */
+  readonly keeper: RegExp
+  #process: ChildProcess | undefined
+  readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 16 })
+
+  constructor(name: 'berth' | 'dockerd') {
+    this.name = name
+    this.keeper = name === 'berth' ? /^berth-monitor$/ : /^containerd-shim/
+  }
+
+  async start(): Promise<void> {
+    const at = (file: string): string => join(this.directory, file)
+    const common = ['-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error']
+    const log = openSync(at('log'), 'w')
+    this.#process = this.name === 'berth' ? spawn(join(root, 'bin/berth'), ['daemon', ...common], { stdio: ['ignore', log, log] })
+      : spawn('dockerd', [...common, '--bridge=none', '--iptables=false', '--ip-forward=false', '--ip-masq=false'], { stdio: ['ignore', log, log] })
+    for (let tries = 0; tries < 600; tries++) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
+      if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return
+    }
+    throw new Error(`${this.name} does not answer: ${readFileSync(at('log'), 'utf8').slice(-500)}`)
+  }
+
+  async stop(): Promise<void> {
+    const ended = new Promise((resolve) => this.#process?.once('exit', resolve))
+    this.#agent.destroy()
+    this.#process?.kill()
+    await ended
+    spawnSync('sh', ['-c', `awk '$5 ~ "^${this.directory}" {print $5}' /proc/self/mountinfo | sort -r | xargs -r umount -l`])
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+
+  get pid(): number {
+    return Number(readFileSync(join(this.directory, 'pid'), 'utf8'))
+  }
+
+  /** The real docker CLI on this engine. Returns how long it took, in ms, and its output. */
+  docker(...args: string[]): { ms: number, out: string } {
+    const begun = performance.now()
+    const { status, stdout, stderr } = spawnSync('docker', args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` }, maxBuffer: 1 << 30 })
+    const ms = performance.now() - begun
+    if (status !== 0) throw new Error(`${this.name}: docker ${args.join(' ')}: ${stderr.toString()}`)
+    return { ms, out: stdout.toString() }
+  }
+
+  /** A shell command with DOCKER_HOST set. Returns how long it took, in ms. */
+  shell(line: string): number {
+    const begun = performance.now()
+    const { status, stderr } = spawnSync('sh', ['-c', line], { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` }, maxBuffer: 1 << 30 })
+    if (status !== 0) throw new Error(`${this.name}: ${line}: ${stderr.toString()}`)
+    return performance.now() - begun
+  }
+
+  call(method: string, path: string, body?: object): Promise<{ status: number, body: any }> {
+    return new Promise((resolve, reject) => {
+      const data = body && JSON.stringify(body)
+      const sent = http.request({ socketPath: this.socket, agent: this.#agent, method, path, headers: data ? { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(data) } : {} }, (response) => {
+        const chunks: Buffer[] = []
+        response.on('data', (chunk: Buffer) => chunks.push(chunk))
+        response.on('error', reject)
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString()
+          resolve({ status: response.statusCode!, body: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : text })
+        })
+      })
+      sent.on('error', reject)
+      sent.end(data)
+    })
+  }
+
+  /** As `call`, but throws unless the answer is a success. */
+  async must(method: string, path: string, body?: object): Promise<any> {
+    const answer = await this.call(method, path, body)
+    if (answer.status >= 300 && answer.status !== 304) throw new Error(`${this.name}: ${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
+    return answer.body
+  }
+
+  async create(command: readonly string[], host: object = {}): Promise<string> {
+    return (await this.must('POST', '/containers/create', { Image: 'bench', Cmd: command, HostConfig: { NetworkMode: 'none', ...host } })).Id
+  }
+
+  run(id: string): Promise<void> {
+    return this.must('POST', `/containers/${id}/start`)
+  }
+
+  async removeAll(): Promise<void> {
+    const list: { Id: string }[] = await this.must('GET', '/containers/json?all=1')
+    await inParallel(list, 8, ({ Id }) => this.call('DELETE', `/containers/${Id}?force=1&v=1`))
+  }
+
+  /** Proportional set size of the keepers of all containers, in bytes (proc_pid_smaps_rollup(5)). */
+  keepersPss(): number {
+    let total = 0
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      try {
+        if (!this.keeper.test(readFileSync(`/proc/${pid}/comm`, 'utf8').trim())) continue
+        total += Number(/^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8'))?.[1] ?? 0) * 1024
+      } catch {
+        // it has ended meanwhile
+      }
+    }
+    return total
+  }
+
+  /** Resident set size of the daemon, and of what it cannot do without, in bytes. */
+  daemonRss(): number {
+    const rss = (pid: number): number => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
+    const children = spawnSync('pgrep', ['-P', String(this.pid)]).stdout.toString().split('\n').filter(Boolean).map(Number)
+    return [this.pid, ...children].reduce((sum, pid) => sum + rss(pid), 0)
+  }
+}
+
+/** Runs `work` over items, at most `width` at a time. */
+export async function inParallel<T>(items: readonly T[], width: number, work: (item: T) => Promise<unknown>): Promise<void> {
+  const queue = [...items]
+  await Promise.all(Array.from({ length: width }, async () => {
+    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item)
+  }))
+}
+
+/** Makes the directory of a file system to import. */
+export function makeTree(directory: string, files: number): void {
+  mkdirSync(directory, { recursive: true })
+  spawnSync('sh', ['-c', `cd "$0" && mkdir -p $(seq -f d%g 1 ${Math.ceil(files / 200)}) && for i in $(seq ${files}); do echo "$i some content of a small file" > d$((i % ${Math.ceil(files / 200)} + 1))/f$i; done`, directory])
+}
