@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { availableParallelism, hostname as hostHostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
-import { discard, readIfThere } from '../lib/files.ts'
+import { readIfThere } from '../lib/files.ts'
 import { invalid, notFound, unsupported } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
 import type { ImageConfig } from '../image/image.ts'
@@ -66,7 +66,7 @@ export function containerDirectory(deps: Pick<ContainerDeps, 'dataRoot'>, id: st
 /** Removes what a container has on disk. */
 export async function deleteContainerFiles(deps: ContainerDeps, id: string): Promise<void> {
   await deps.layers.removeWritable(id)
-  await discard(containerDirectory(deps, id), join(deps.dataRoot, 'trash'))
+  deps.trash.put(containerDirectory(deps, id))
 }
 
 function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {

@@ -5,6 +5,7 @@ import type { ExecDriver } from '../execdriver/driver.ts'
 import type { ImageStore } from '../image/store.ts'
 import type { LayerStore } from '../layer/store.ts'
 import type { KeyedLock } from '../lib/lock.ts'
+import type { Trash } from '../lib/trash.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { HostFacts } from './spec.ts'
@@ -15,6 +16,7 @@ export interface ContainerDeps {
   containers: ContainerStore
   images: ImageStore
   layers: LayerStore
+  trash: Trash
   archiver: Archiver
   engine: Engine
   events: Events

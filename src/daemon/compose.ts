@@ -19,8 +19,8 @@ import { imageRoutes } from '../image/service.ts'
 import { ImageStore } from '../image/store.ts'
 import { LayerStore } from '../layer/store.ts'
 import { isKind } from '../lib/errors.ts'
-import { discard } from '../lib/files.ts'
 import { KeyedLock } from '../lib/lock.ts'
+import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { openLog } from '../logdriver/drivers.ts'
 import { Router } from '../server/router.ts'
@@ -41,7 +41,9 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   prepareCgroupParent(trees, CGROUP_PARENT)
   const graph = GraphDB.open(join(dataRoot, 'graph.db'))
   const archiver = new Archiver(availableParallelism())
-  const driver = openGraphDriver(options.storageDriver || ((await overlayWorks(dataRoot)) ? 'overlay2' : 'vfs'), dataRoot)
+  const trash = new Trash(join(dataRoot, 'trash'), hooks.warn)
+  await trash.empty()
+  const driver = openGraphDriver(options.storageDriver || (overlayWorks(dataRoot) ? 'overlay2' : 'vfs'), dataRoot, trash)
   const layers = new LayerStore({ graph, driver, archiver, root: dataRoot })
   const images = new ImageStore({ graph, layers })
   const containers = new ContainerStore(graph)
@@ -51,12 +53,13 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
   let stopping = false
   const deps: ContainerDeps = {
-    containers, images, layers, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, initPath: initProgram(), openLog,
+    containers, images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, initPath: initProgram(), openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor: existsSync('/sys/kernel/security/apparmor'), selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     ...hooks, isStopping: () => stopping,
   }
   await recover(deps, trees, hooks.warn)
-  engine.onShutdown(() => {
+  engine.onShutdown(async () => {
+    await trash.settled()
     zygote.stop()
     archiver[Symbol.dispose]()
     graph.close()
@@ -80,8 +83,8 @@ async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: 
   await deps.layers.sweep(known)
   for (const layer of deps.layers.missing()) warn(`layer ${layer.chainId} has lost its files`)
   const directory = join(deps.dataRoot, 'containers')
-  for (const id of existsSync(directory) ? readdirSync(directory) : []) if (!known.has(id)) await discard(join(directory, id), join(deps.dataRoot, 'trash'))
-  for (const name of ['trash', 'tmp']) await rm(join(deps.dataRoot, name), { recursive: true, force: true })
+  for (const id of existsSync(directory) ? readdirSync(directory) : []) if (!known.has(id)) deps.trash.put(join(directory, id))
+  await rm(join(deps.dataRoot, 'tmp'), { recursive: true, force: true })
   for (const container of deps.containers.list()) {
     const { status } = container.record.state
     const wasUp = status === 'running' || status === 'restarting' || status === 'exited'

@@ -1,9 +1,9 @@
-import { constants, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, closeSync, symlinkSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { constants, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, closeSync, symlinkSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
 import { join } from 'node:path'
 import { randomBytes } from 'node:crypto'
 import { codeOf, conflict, notFound, unsupported } from '../lib/errors.ts'
-import { discard } from '../lib/files.ts'
+import { readIfThere } from '../lib/files.ts'
+import type { Trash } from '../lib/trash.ts'
 import { must, syscall } from '../sys/ffi.ts'
 import { errno, errnoError } from '../sys/errno.ts'
 import { AT_FDCWD, fileSystemType } from '../sys/fs.ts'
@@ -19,7 +19,7 @@ const fileSystemNames: Record<number, string> = { 0xef53: 'extfs', 0x9123683e: '
 /** Opens the overlay driver: each layer a directory `ID/diff`, stacked by overlayfs (kernel: filesystems/overlayfs). A
  * layer's `lower` file names the directories under it by short links in `l/`, which keep a mount of 125 layers within
  * the page of options that mount(2) takes. */
-export function openOverlay(root: string): GraphDriver {
+export function openOverlay(root: string, trash: Trash): GraphDriver {
   mkdirSync(join(root, 'l'), { recursive: true, mode: 0o700 })
   const of = (id: string, ...names: string[]): string => join(root, id, ...names)
   const known = (id: string): void => {
@@ -51,10 +51,11 @@ export function openOverlay(root: string): GraphDriver {
       writeFileSync(of(id, 'link'), link) // last: without it the layer is not there
     },
 
-    async remove(id) {
-      const link = existsSync(of(id, 'link')) ? readFileSync(of(id, 'link'), 'utf8') : undefined
-      await discard(of(id), join(root, '..', 'trash'))
-      if (link) await rm(join(root, 'l', link), { force: true })
+    remove(id) {
+      const link = readIfThere(of(id, 'link'))
+      trash.put(of(id))
+      if (link) rmSync(join(root, 'l', link), { force: true })
+      return Promise.resolve()
     },
 
     exists: (id) => existsSync(of(id, 'link')),
@@ -129,7 +130,7 @@ function openMounted(lowers: readonly string[], upper: string, work: string): nu
 }
 
 /** True where the kernel mounts overlays on this directory's file system. */
-export async function overlayWorks(directory: string): Promise<boolean> {
+export function overlayWorks(directory: string): boolean {
   const probe = join(directory, `probe-${process.pid}`)
   try {
     for (const name of ['lower', 'upper', 'work']) mkdirSync(join(probe, name), { recursive: true })
@@ -139,6 +140,6 @@ export async function overlayWorks(directory: string): Promise<boolean> {
     if (codeOf(error) === undefined) throw error
     return false
   } finally {
-    await rm(probe, { recursive: true, force: true })
+    rmSync(probe, { recursive: true, force: true })
   }
 }

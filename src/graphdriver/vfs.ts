@@ -3,13 +3,13 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { conflict, notFound, system } from '../lib/errors.ts'
-import { discard } from '../lib/files.ts'
+import type { Trash } from '../lib/trash.ts'
 import type { GraphDriver } from './driver.ts'
 
 const run = promisify(execFile)
 
 /** Opens the vfs driver: each layer a whole copy of its parent. Slow and large, it works on every file system. */
-export function openVfs(root: string): GraphDriver {
+export function openVfs(root: string, trash: Trash): GraphDriver {
   const layers = join(root, 'dir')
   mkdirSync(layers, { recursive: true, mode: 0o700 })
   const of = (id: string): string => join(layers, id)
@@ -28,18 +28,21 @@ export function openVfs(root: string): GraphDriver {
         return
       }
       const temporary = `${of(id)}.new`
-      await discard(temporary, join(root, '..', 'trash'))
+      trash.put(temporary)
       try {
         // everything is kept: owners, times, links, attributes, holes; blocks are shared where the file system can
         await run('cp', ['-a', '--reflink=auto', known(parent), temporary])
       } catch (error) {
-        await discard(temporary, join(root, '..', 'trash'))
+        trash.put(temporary)
         throw system(`can't copy the layer ${parent}`, error)
       }
       renameSync(temporary, of(id))
     },
 
-    remove: (id) => discard(of(id), join(root, '..', 'trash')),
+    remove(id) {
+      trash.put(of(id))
+      return Promise.resolve()
+    },
     exists: (id) => existsSync(of(id)),
     ids: () => readdirSync(layers),
     directory: known,

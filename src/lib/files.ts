@@ -1,6 +1,5 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs'
-import { rm, rename, mkdir } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { randomBytes } from 'node:crypto'
 import { codeOf } from './errors.ts'
 
@@ -31,22 +30,4 @@ export function readIfThere(path: string): string | undefined {
     if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return undefined
     throw error
   }
-}
-
-/** Makes a directory tree disappear at once by renaming it into `trash`, then deletes it there. */
-export async function discard(path: string, trash: string): Promise<void> {
-  await mkdir(trash, { recursive: true, mode: 0o700 })
-  const grave = join(trash, randomBytes(8).toString('hex'))
-  try {
-    await rename(path, grave)
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return
-    throw error
-  }
-  await rm(grave, { recursive: true, force: true, maxRetries: 3 })
-}
-
-/** Writes a small kernel or run-time file without the ceremony of an atomic replacement. */
-export function writeFile(path: string, data: string): void {
-  writeFileSync(path, data)
 }

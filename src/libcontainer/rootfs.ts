@@ -17,7 +17,8 @@ export type RootMount =
 const FIRST_PREPARED = 61
 const AT_RECURSIVE = 0x8000
 const OPEN_TREE_CLONE = 1
-const MOVE_EMPTY_PATHS = 0x04 | 0x40 // MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+const MOVE_MOUNT_F_EMPTY_PATH = 0x04
+const MOVE_EMPTY_PATHS = MOVE_MOUNT_F_EMPTY_PATH | 0x40 // MOVE_MOUNT_T_EMPTY_PATH
 const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
 const MNT_DETACH = 2
 const MS_BIND = 4096
@@ -147,9 +148,10 @@ export class RootfsSteps {
     const p = this.#program
     const change = (flags: number, data: Buffer): void =>
       p.sys('child', 'mount_setattr', [this.#mount, '', AT_EMPTY_PATH | flags, data, 32], { doing: `${what}: set its attributes` })
-    if (options.set || options.clear) change(0, this.#attributes(options.set, options.clear))
-    if (options.setRecursive || options.clearRecursive) change(AT_RECURSIVE, this.#attributes(options.setRecursive, options.clearRecursive))
-    if (options.propagation) change(options.propagation.recursive ? AT_RECURSIVE : 0, this.#attributes(0, 0, options.propagation.type))
+    const { propagation } = options
+    const [own, below] = [propagation && !propagation.recursive ? propagation.type : 0, propagation?.recursive ? propagation.type : 0]
+    if (options.set || options.clear || own) change(0, this.#attributes(options.set, options.clear, own))
+    if (options.setRecursive || options.clearRecursive || below) change(AT_RECURSIVE, this.#attributes(options.setRecursive, options.clearRecursive, below))
   }
 
   /** Opens a source whose owners are mapped as in the user namespace at a path (mount_setattr(2), "ID-mapped mounts"). It
@@ -178,7 +180,7 @@ export class RootfsSteps {
     const what = `mount ${source} on ${destination}`
     if (prepared === undefined) this.#openTree(source, options.recursive, what)
     else this.#program.sys('child', 'dup', [prepared], { out: this.#mount, doing: what })
-    this.#setAttributes({ ...options, propagation: options.propagation ?? { type: MS.PRIVATE, recursive: true } }, what)
+    this.#setAttributes({ ...options, propagation: options.propagation ?? { type: MS.PRIVATE, recursive: options.recursive } }, what)
     this.openTarget(destination, kind)
     this.#attach(what)
   }
@@ -308,15 +310,24 @@ export class RootfsSteps {
       return
     }
     this.mount('tmpfs', 'tmpfs', mount.destination, { ...parseMountOptions(['nosuid', 'nodev', 'noexec', 'mode=755']), set: attributes })
-    const seen = new Map<string, string>()
+    const p = this.#program
+    const seen = new Set<string>()
+    // the tmpfs is new and nobody else's: names in it need no care
+    this.#openIn(mount.destination, O_PATH | O_DIRECTORY, this.#parent)
     for (const [controller, mountPoint] of trees.trees) {
       const directory = posix.basename(mountPoint)
-      const destination = posix.join(mount.destination, directory)
-      if (controller !== directory && controller !== 'systemd') this.link(directory, posix.join(mount.destination, controller))
+      if (controller !== directory && controller !== 'systemd') p.sys('child', 'symlinkat', [directory, this.#parent, controller], { tolerate: [errno.EEXIST], doing: `link ${controller}` })
       if (seen.has(mountPoint)) continue
-      seen.set(mountPoint, controller)
-      this.bind(posix.join(mountPoint, cgroupPath), destination, 'directory', { ...options, bind: true, recursive: false, set: attributes | readonly })
+      seen.add(mountPoint)
+      const source = posix.join(mountPoint, cgroupPath)
+      const what = `mount ${source} on ${mount.destination}/${directory}`
+      this.#openTree(source, false, what)
+      this.#setAttributes({ ...options, set: attributes | readonly, propagation: { type: MS.PRIVATE, recursive: false } }, what)
+      p.sys('child', 'mkdirat', [this.#parent, directory, 0o755], { doing: what })
+      p.sys('child', 'move_mount', [this.#mount, '', this.#parent, directory, MOVE_MOUNT_F_EMPTY_PATH], { doing: what })
+      p.sys('child', 'close', [this.#mount])
     }
+    p.sys('child', 'close', [this.#parent])
     if (readonly) this.remount(mount.destination, readonly)
   }
 
