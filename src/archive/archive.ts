@@ -12,12 +12,13 @@ import type { Unpacked, UnpackOptions } from './unpack.ts'
 import type { Reply, Task } from './worker.ts'
 
 const PIPE_SIZE = 1 << 20
+const IDLE = 5000
 
 /** Archives packed and unpacked on worker threads: their system calls are synchronous, and the event loop has others to
  * serve. At most `size` run at once; the rest wait. */
 export class Archiver implements Disposable {
   readonly #size: number
-  readonly #idle: Worker[] = []
+  readonly #idle: { worker: Worker, timer: NodeJS.Timeout }[] = []
   readonly #waiting: ((worker: Worker) => void)[] = []
   #count = 0
 
@@ -26,7 +27,10 @@ export class Archiver implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const worker of this.#idle) void worker.terminate()
+    for (const { worker, timer } of this.#idle) {
+      clearTimeout(timer)
+      void worker.terminate()
+    }
   }
 
   /** Unpacks an archive, compressed or not, into the tree at `root`. */
@@ -86,13 +90,24 @@ export class Archiver implements Disposable {
       worker.removeAllListeners('error')
       const next = this.#waiting.shift()
       if (next) next(worker)
-      else this.#idle.push(worker)
+      else this.#rest(worker)
     }
+  }
+
+  /** A worker without work ends after a while: it holds some thirty megabytes. */
+  #rest(worker: Worker): void {
+    const timer = setTimeout(() => {
+      this.#idle.splice(this.#idle.findIndex((idle) => idle.worker === worker), 1)
+      this.#count--
+      void worker.terminate()
+    }, IDLE).unref()
+    this.#idle.push({ worker, timer })
   }
 
   async #take(): Promise<Worker> {
     const idle = this.#idle.pop()
-    if (idle) return idle
+    clearTimeout(idle?.timer)
+    if (idle) return idle.worker
     if (this.#count < this.#size) {
       this.#count++
       const file = import.meta.filename.endsWith('.ts') ? './worker.ts' : './archive-worker.js'

@@ -34,6 +34,7 @@ export class OutputHub {
 
   /** Hands on what a source says. Resolves at its end. */
   read(source: Readable, stream: 'stdout' | 'stderr'): Promise<void> {
+    if (source.closed) return Promise.resolve() // it ended, having said nothing, before anybody listened
     this.#sources.push(source)
     return new Promise((resolve) => {
       source.on('data', (data: Buffer) => this.#pass(stream, data))

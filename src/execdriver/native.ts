@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
@@ -84,11 +84,13 @@ const execsOf = (files: RunFiles): RunFiles[] => {
 
 /** Ends a run that is over: its monitor may go, its output has been read, and so may those of its execs. */
 function endRun(files: RunFiles): void {
-  for (const run of [files, ...execsOf(files)]) {
-    const { monitorPid } = readPids(run)
-    if (isMonitor(monitorPid)) kill(monitorPid, 'SIGUSR2')
-  }
-  rmSync(files.directory, { recursive: true, force: true })
+  if (!existsSync(files.directory)) return
+  for (const exec of execsOf(files)) endRun(exec)
+  const { monitorPid } = readPids(files)
+  if (isMonitor(monitorPid)) kill(monitorPid, 'SIGUSR2')
+  // by name rather than recursively, which looks at each three times
+  for (const name of readdirSync(files.directory)) (name === 'exec' ? rmdirSync : unlinkSync)(join(files.directory, name))
+  rmdirSync(files.directory)
 }
 
 const sourceKind = (source: string): 'directory' | 'file' => {

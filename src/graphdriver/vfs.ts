@@ -27,11 +27,12 @@ export function openVfs(root: string, trash: Trash): GraphDriver {
         mkdirSync(of(id), { mode: 0o755 })
         return
       }
+      const source = known(parent)
       const temporary = `${of(id)}.new`
       trash.put(temporary)
       try {
         // everything is kept: owners, times, links, attributes, holes; blocks are shared where the file system can
-        await run('cp', ['-a', '--reflink=auto', known(parent), temporary])
+        await run('cp', ['-a', '--reflink=auto', source, temporary])
       } catch (error) {
         trash.put(temporary)
         throw system(`can't copy the layer ${parent}`, error)
