@@ -51,20 +51,24 @@ async function rate(peer: Peer, path: string): Promise<number> {
 const cliRun = (network: string) => (peer: Peer): number => peer.docker('run', '--rm', '--network', network, 'bench', 'true').ms
 
 const archives = (name: string, tree: (tools: Tools) => string | undefined): Scenario[] => [
-  { name: `import of ${name}`, unit: 'ms', rounds: 3, measure: (peer, tools) => {
+  { name: `import of ${name}`, unit: 'ms', rounds: 3, measure: async (peer, tools) => {
     const ms = peer.shell(`docker import ${tree(tools)}.tar measured >/dev/null`)
     peer.docker('rmi', 'measured')
+    await peer.settle()
     return ms
   } },
-  { name: `save of ${name}`, unit: 'ms', rounds: 3, measure: (peer, tools) => {
+  { name: `save of ${name}`, unit: 'ms', rounds: 3, measure: async (peer, tools) => {
     peer.shell(`docker import ${tree(tools)}.tar measured >/dev/null`)
+    await peer.settle()
     const ms = peer.shell(`docker save -o ${peer.directory}/saved.tar measured`)
     peer.docker('rmi', 'measured')
+    await peer.settle()
     return ms
   } },
-  { name: `load of ${name}`, unit: 'ms', rounds: 3, measure: (peer) => {
+  { name: `load of ${name}`, unit: 'ms', rounds: 3, measure: async (peer) => {
     const ms = peer.shell(`docker load -i ${peer.directory}/saved.tar >/dev/null`)
     peer.docker('rmi', 'measured')
+    await peer.settle()
     return ms
   } },
 ]

@@ -101,6 +101,13 @@ export class Peer {
     await inParallel(list, 8, ({ Id }) => this.call('DELETE', `/containers/${Id}?force=1&v=1`))
   }
 
+  /** Waits until what was deleted is deleted, and what was written is on the disk. */
+  async settle(): Promise<void> {
+    const trash = join(this.directory, 'data/trash')
+    while (existsSync(trash) && readdirSync(trash).length > 0) await new Promise((resolve) => setTimeout(resolve, 20))
+    spawnSync('sync')
+  }
+
   /** Proportional set size of the keepers of all containers, in bytes (proc_pid_smaps_rollup(5)). */
   keepersPss(): number {
     let total = 0

@@ -13,7 +13,7 @@ import { checkDestination } from './mounts.ts'
 import type { ContainerDeps } from './deps.ts'
 import { generateName } from './names.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
-import { bindsOf, hostnameOf, mergeEnvironment, parseSecurityOptions } from './spec.ts'
+import { bindsOf, hostnameOf, mergeEnvironment, parseSecurityOptions, type HostFacts } from './spec.ts'
 import type { Container } from './container.ts'
 import { isSignal } from '../lib/signals.ts'
 
@@ -23,7 +23,7 @@ export interface Created { id: string, warnings: string[] }
 /** Makes a container: checks all that was asked, then its layer, its files, its record. Nothing is left of a failure. */
 export async function createContainer(deps: ContainerDeps, input: CreateInput): Promise<Created> {
   const { HostConfig: askedHost, NetworkingConfig: _networking, ...askedConfig } = input.body
-  const host = withDefaults(askedHost ?? emptyHostConfig())
+  const host = withDefaults(askedHost ?? emptyHostConfig(), deps.facts)
   if (!askedConfig.Image) throw invalid('no image specified')
   const image = deps.images.resolve(askedConfig.Image)
   const config = mergeConfig(askedConfig, image.config)
@@ -86,13 +86,13 @@ function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
   for (const [file, text] of [['hosts', hosts + extra], ['hostname', `${hostname || hostHostname()}\n`], ['resolv.conf', resolv]] as const) writeFileSync(join(directory, file), text, { mode: 0o644 })
 }
 
-function withDefaults(host: HostConfig): HostConfig {
+function withDefaults(host: HostConfig, facts: HostFacts): HostConfig {
   const networkMode = !host.NetworkMode ? 'default' : host.NetworkMode
   return {
     ...host, NetworkMode: networkMode,
     RestartPolicy: { Name: host.RestartPolicy.Name || 'no', MaximumRetryCount: host.RestartPolicy.MaximumRetryCount },
     LogConfig: { Type: host.LogConfig.Type || 'json-file', Config: host.LogConfig.Config },
-    IpcMode: host.IpcMode || 'private',
+    IpcMode: host.IpcMode || 'private', CgroupnsMode: host.CgroupnsMode || (facts.cgroupVersion === 2 && !host.Privileged ? 'private' : 'host'),
     ShmSize: host.ShmSize || 64 << 20,
     ...(host.Memory > 0 && host.MemorySwap === 0 && { MemorySwap: host.Memory * 2 }),
     Ulimits: host.Ulimits ?? null,

@@ -196,8 +196,7 @@ function namespacesOf({ record, joined, facts }: SpecInput): Namespace[] {
   add('ipc', host.IpcMode, joined.ipc, 'ipc')
   add('pid', host.PidMode, joined.pid, 'pid')
   add('network', host.NetworkMode, joined.network, 'net')
-  const cgroupns = host.CgroupnsMode || (facts.cgroupVersion === 2 && !host.Privileged ? 'private' : 'host')
-  if (cgroupns === 'private') namespaces.push({ type: 'cgroup' })
+  if (host.CgroupnsMode === 'private') namespaces.push({ type: 'cgroup' })
   return namespaces
 }
 
