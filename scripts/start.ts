@@ -65,7 +65,7 @@ try {
     console.log(`container ${i}: ${text.slice(8).trim()}    (create, start, run, exit: ${took.toFixed(1)} ms)`)
     await call('DELETE', `/containers/${id}`)
   }
-  console.log(`\nTo go on, start the daemon and point the docker client at it:\n  ${join(root, 'bin/berth')} daemon -H unix:///var/run/berth.sock &\n  export DOCKER_HOST=unix:///var/run/berth.sock\n  tar c -C ROOTFS . | docker import - mine && docker run --rm mine COMMAND`)
+  console.log(`\nTo go on, start the daemon, and use its client, or docker's with DOCKER_HOST=unix:///var/run/berth.sock:\n  ${join(root, 'bin/berth')} daemon &\n  tar c -C ROOTFS . | ${join(root, 'bin/berth')} import - mine\n  ${join(root, 'bin/berth')} run --rm mine COMMAND`)
 } finally {
   daemon.kill('SIGTERM')
   await ended
