@@ -1,19 +1,15 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
-import { parse } from 'yaml'
 import { TestDaemon } from './daemon.ts'
 
-/** The Engine API's own definition, which is not part of this repository. */
-const definitionPath = process.env['BERTH_API_DEFINITION'] ?? new URL('../../shared/data/docker-engine-api-v1.55.yaml', import.meta.url).pathname
-const skip = existsSync(definitionPath) ? false : `no API definition at ${definitionPath}: set BERTH_API_DEFINITION`
-
+/** Names and types of the answers, from the Engine API's definition (scripts/distill-api.ts). */
 interface Schema { $ref?: string, type?: string, properties?: Record<string, Schema>, items?: Schema, additionalProperties?: Schema | boolean, allOf?: Schema[], required?: string[], enum?: unknown[], 'x-nullable'?: boolean }
 interface Definition { paths: Record<string, Record<string, { responses: Record<string, { schema?: Schema }> }>>, definitions: Record<string, Schema> }
-const definition = skip ? undefined : parse(readFileSync(definitionPath, 'utf8'), { merge: true }) as Definition
+const definition = JSON.parse(readFileSync(new URL('engine-api.json', import.meta.url), 'utf8')) as Definition
 
 function resolve(schema: Schema): Schema {
-  if (schema.$ref) return resolve(definition!.definitions[schema.$ref.split('/').at(-1)!]!)
+  if (schema.$ref) return resolve(definition.definitions[schema.$ref.split('/').at(-1)!]!)
   if (!schema.allOf) return schema
   const parts = schema.allOf.map(resolve)
   if (parts.every(({ type, properties }) => type !== 'object' && !properties)) return Object.assign({}, ...parts) as Schema
@@ -50,7 +46,6 @@ const daemon = new TestDaemon()
 let running = ''
 let stopped = ''
 before(async () => {
-  if (skip) return
   await daemon.start()
   await daemon.importStarter()
   const create = async (name: string, Cmd: string[]): Promise<string> => (await daemon.call('POST', `/containers/create?name=${name}`, { Image: 'starter', Cmd, Labels: { a: 'b' }, HostConfig: { Memory: 64 << 20, Binds: ['/tmp:/mnt:ro'] } })).body.Id
@@ -73,21 +68,21 @@ const requests: [string, string, () => string, object?][] = [
 ]
 
 for (const [method, path, url, body] of requests) {
-  test(`the answer to ${method} ${path} is as the API defines it`, { skip }, async () => {
+  test(`the answer to ${method} ${path} is as the API defines it`, async () => {
     const { status, body: answer } = await daemon.call(method, url(), body)
-    const { schema } = definition!.paths[path]![method.toLowerCase()]!.responses[String(status)] ?? assert.fail(`status ${status}: ${JSON.stringify(answer)}`)
+    const { schema } = definition.paths[path]![method.toLowerCase()]!.responses[String(status)] ?? assert.fail(`status ${status}: ${JSON.stringify(answer)}`)
     assert.deepEqual(differences(answer, schema!, ''), [])
   })
 }
 
-test('the answer about an exec is as the API defines it', { skip }, async () => {
+test('the answer about an exec is as the API defines it', async () => {
   const { body: { Id } } = await daemon.call('POST', `/containers/${running}/exec`, { Cmd: ['true'] })
   await daemon.call('POST', `/exec/${Id}/start`, { Detach: true })
   const { body } = await daemon.call('GET', `/exec/${Id}/json`)
-  assert.deepEqual(differences(body, definition!.paths['/exec/{id}/json']!['get']!.responses['200']!.schema!, ''), [])
+  assert.deepEqual(differences(body, definition.paths['/exec/{id}/json']!['get']!.responses['200']!.schema!, ''), [])
 })
 
-test('an error has a message, and the status that the API defines', { skip }, async () => {
+test('an error has a message, and the status that the API defines', async () => {
   for (const [method, path, status] of [['GET', '/containers/nope/json', 404], ['POST', `/containers/${running}/start`, 304], ['POST', '/containers/create?name=running', 400], ['GET', '/images/nope/json', 404], ['DELETE', `/containers/${running}`, 409], ['GET', '/nope', 404], ['GET', '/v1.10/info', 400]] as const) {
     const answer = await daemon.call(method, path)
     assert.equal(answer.status, status, `${method} ${path}: ${answer.text}`)

@@ -185,7 +185,7 @@ function labelsOf(security: SecurityOptions, host: HostConfig, facts: HostFacts)
   return { selinuxLabel: `${part('user', 'system_u')}:${part('role', 'system_r')}:${part('type', 'container_t')}:${part('level', 's0')}` }
 }
 
-function namespacesOf({ record, joined, facts }: SpecInput): Namespace[] {
+function namespacesOf({ record, joined }: SpecInput): Namespace[] {
   const { host } = record
   const namespaces: Namespace[] = [{ type: 'mount' }]
   const add = (type: Namespace['type'], mode: string, pid: number | undefined, file: string): void => {

@@ -28,13 +28,6 @@ export function openInRoot(root: number, path: string | Buffer, flags: number, m
   }
 }
 
-/** As `openInRoot`, but throws. */
-export function mustOpenInRoot(root: number, path: string, flags: number, mode = 0): number {
-  const fd = openInRoot(root, path, flags, mode)
-  if (fd < 0) throw errnoError(-fd, `open ${path}`)
-  return fd
-}
-
 /** The text of a regular file inside `root`, at most `limit` bytes of it; undefined where there is none. */
 export function readInRoot(root: number, path: string, limit = 4 << 20): string | undefined {
   const fd = openInRoot(root, path, 0o4000) // O_NONBLOCK: a FIFO put there must not hang the caller
@@ -106,26 +99,9 @@ export function readAttributes(path: string, follow = false): Map<string, Buffer
   return attributes
 }
 
-/** One extended attribute, or undefined. The name's bytes are latin1. */
-export function getAttribute(path: string, name: string): Buffer | undefined {
-  const value = Buffer.alloc(256)
-  const size = syscall(nr('lgetxattr'), path, name, value, value.length)
-  return size < 0 ? undefined : value.subarray(0, size)
-}
-
 /** Sets an extended attribute without following a link. Returns 0 or a negated errno. */
 export function setAttribute(path: string, name: string, value: Uint8Array): number {
   return syscall(nr('lsetxattr'), path, name, value, value.length, 0)
-}
-
-/** rename with flags: RENAME_NOREPLACE is 1, RENAME_EXCHANGE 2 (renameat2(2)). */
-export function renameWith(from: string, to: string, flags: number): void {
-  must(`rename ${from}`, nr('renameat2'), AT_FDCWD, from, AT_FDCWD, to, flags)
-}
-
-/** Writes the dirty pages of the file system that a descriptor is on (syncfs(2)). */
-export function syncFileSystem(fd: number): void {
-  must('syncfs', nr('syncfs'), fd)
 }
 
 /** The magic number of the file system at a path (statfs(2), f_type). */

@@ -1,8 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { closeSync, constants, openSync } from 'node:fs'
+import { constants, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { nativeProgram } from './build.ts'
-import { errnoName } from './errno.ts'
 import { EVENTS, type Program } from './program.ts'
 import { makeFifo } from './fs.ts'
 import { system } from '../lib/errors.ts'
@@ -97,26 +96,4 @@ export class Zygote {
  * wait in it while no daemon reads. */
 export function openEvents(program: Program, fifo: string): void {
   program.sys('pre', 'openat', [-100, fifo, constants.O_RDWR | 0o2000000, 0], { out: EVENTS, doing: `open ${fifo}` })
-}
-
-/** Runs a program without a child and waits for its end: system calls that would hold up the event loop. */
-export async function runAside(zygote: Zygote, fifo: string, fill: (program: Program) => void, makeProgram: () => Program): Promise<void> {
-  const program = makeProgram()
-  openEvents(program, fifo)
-  fill(program)
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  zygote.run(program, fifo, (event) => {
-    if (event.type === 'failed') reject(system(program.describe(event.step, event.errno), { code: errnoName(event.errno) }))
-    else if (event.type === 'exited') resolve()
-  }, () => reject(system('the monitor was killed')))
-  await promise
-}
-
-/** Closes a descriptor that may be closed already. */
-export function closeQuietly(fd: number): void {
-  try {
-    closeSync(fd)
-  } catch {
-    // EBADF: somebody closed it, which is what was wanted
-  }
 }
