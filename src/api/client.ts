@@ -1,5 +1,5 @@
 import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http'
-import type { Socket } from 'node:net'
+import { isIP, type Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import { http } from '../lib/http.ts'
 import { BerthError, codeOf, messageOf, type ErrorKind } from '../lib/errors.ts'
@@ -107,7 +107,8 @@ function connectOptions(host: string): RequestOptions {
   if (!match || !match[2]) throw new BerthError('invalid', `unable to parse docker host ${JSON.stringify(host)}`)
   if (match[1] === 'unix') return { socketPath: match[2] }
   const url = new URL(`http://${match[2]}`)
-  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port || 2375 }
+  const hostname = url.hostname.replace(/^\[|\]$/g, '')
+  return { host: hostname, port: url.port || 2375, ...{ servername: isIP(hostname) ? '' : hostname } } // the name to verify, for TLS
 }
 
 /** What an answer's `{"message": …}` says. */

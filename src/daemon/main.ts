@@ -22,7 +22,7 @@ export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv)
       if (name === deadly) process.kill(process.pid, 'SIGKILL')
     },
   })
-  const listeners = await Promise.all(options.hosts.map((host) => listen(host, router)))
+  const listeners = await Promise.all(options.hosts.map((host) => listen(host, router, options.tls ? { tls: options.tls } : {})))
   log.info({ hosts: options.hosts }, 'API listen')
   const { promise, resolve } = Promise.withResolvers<void>()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve())

@@ -1,6 +1,9 @@
 import { parseArgs } from 'node:util'
 import { readFileSync } from 'node:fs'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
 import { invalid, messageOf } from '../lib/errors.ts'
+import type { TlsOptions } from '../server/listen.ts'
 
 /** What the daemon is told by flags, by its configuration file, and by default. */
 export interface DaemonOptions {
@@ -14,12 +17,15 @@ export interface DaemonOptions {
   logLevel: string
   labels: string[]
   liveRestore: boolean
+  /** For tcp:// hosts; undefined where they are served in the clear. */
+  tls: TlsOptions | undefined
 }
 
 const flags = {
   host: { type: 'string', short: 'H', multiple: true }, 'data-root': { type: 'string' }, 'exec-root': { type: 'string' }, pidfile: { type: 'string', short: 'p' },
   'storage-driver': { type: 'string', short: 's' }, 'exec-driver': { type: 'string' }, debug: { type: 'boolean', short: 'D' }, 'log-level': { type: 'string', short: 'l' },
   label: { type: 'string', multiple: true }, 'config-file': { type: 'string' }, 'live-restore': { type: 'boolean' },
+  tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
 /** The keys of the configuration file that stand for flags. */
@@ -49,8 +55,13 @@ export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Da
     if (values[flag] !== undefined) throw invalid(`unable to configure the daemon with file ${path}: the following directives are specified both as a flag and in the configuration file: ${key}`)
   }
   const get = <T>(flag: string, otherwise: T): T => (values[flag] ?? file[keyOf[flag] ?? flag] ?? otherwise) as T
+  const certificates = env['DOCKER_CERT_PATH'] ?? join(homedir(), '.docker')
+  const verify = get<boolean>('tlsverify', false)
+  const tls = verify || get<boolean>('tls', false) ? {
+    verify, certificate: get<string>('tlscert', join(certificates, 'cert.pem')), key: get<string>('tlskey', join(certificates, 'key.pem')), ...(verify && { ca: get<string>('tlscacert', join(certificates, 'ca.pem')) }),
+  } : undefined
   return {
-    hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
+    tls, hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
     storageDriver: get('storage-driver', env['DOCKER_DRIVER'] ?? ''), execDriver: get('exec-driver', 'native'), debug: get('debug', false), logLevel: get('log-level', 'info'),
     labels: get('label', []), liveRestore: get('live-restore', false),
   }

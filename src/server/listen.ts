@@ -21,6 +21,7 @@ export async function listen(address: string, router: Router, options: { tls?: T
   const tls = scheme === 'tcp' ? options.tls : undefined
   const server: Server = tls
     ? (await import('node:https')).createServer({
+      allowHalfOpen: true, // as without TLS: a client that ends its input still wants the output
       cert: readFileSync(tls.certificate), key: readFileSync(tls.key),
       ...(tls.ca && { ca: readFileSync(tls.ca) }), requestCert: tls.verify, rejectUnauthorized: tls.verify,
     }, serve)

@@ -202,7 +202,7 @@ export class Router {
 
   #fail(error: unknown, request: IncomingMessage, response: ServerResponse, call: Call | undefined): void {
     const status = statusOf(error)
-    if (!isKind(error)) this.#log(error, request)
+    if (!isKind(error) && !call?.signal.aborted) this.#log(error, request) // what breaks because the client hung up is nobody's bug
     const message = messageOf(error)
     if (call?.hijacked) {
       request.socket.destroy()
