@@ -10,6 +10,7 @@ import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { HostFacts } from './spec.ts'
 import type { ContainerStore } from './store.ts'
+import type { UserFiles } from './user.ts'
 
 /** What the work on containers uses. */
 export interface ContainerDeps {
@@ -27,6 +28,8 @@ export interface ContainerDeps {
   facts: HostFacts
   dataRoot: string
   cgroupParent: string
+  /** The user files of images that were read lately, by top layer. */
+  imageUsers: Map<string, UserFiles>
   initPath: string
   openLog: (name: string, path: string, options: Record<string, string>) => LogDriver
   warn: (message: string, error?: unknown) => void

@@ -11,7 +11,7 @@ import { followProcess } from './exit.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
 import { bindsOf, buildSpec, type Joined } from './spec.ts'
-import { resolveUser, type ResolvedUser } from './user.ts'
+import { resolveUser, type ResolvedUser, type UserFiles } from './user.ts'
 
 /** Starts a container. `not-modified` where it runs already. A failure leaves it as it was, with the reason kept. */
 export async function startContainer(deps: ContainerDeps, container: Container): Promise<void> {
@@ -116,17 +116,15 @@ function joinedOf(deps: ContainerDeps, { host }: ContainerRecord): Joined {
   return joined
 }
 
-const imageUsers = new Map<string, { passwd: string | undefined, group: string | undefined }>()
-
 /** The container's user by its own files; those of an image are read once, while the container has not changed /etc. */
 export async function containerUser(deps: ContainerDeps, record: ContainerRecord, spec = record.config.User): Promise<ResolvedUser> {
   const own = deps.layers.driver.deletions === 'whole' || record.topLayer === undefined || existsSync(join(deps.layers.directory(record.id), 'etc', 'passwd')) || existsSync(join(deps.layers.directory(record.id), 'etc', 'group'))
-  let users = own ? undefined : imageUsers.get(record.topLayer!)
+  let users = own ? undefined : deps.imageUsers.get(record.topLayer!)
   if (!users) {
-    const read = (root: number): Promise<{ passwd: string | undefined, group: string | undefined }> => Promise.resolve({ passwd: readInRoot(root, 'etc/passwd'), group: readInRoot(root, 'etc/group') })
+    const read = (root: number): Promise<UserFiles> => Promise.resolve({ passwd: readInRoot(root, 'etc/passwd'), group: readInRoot(root, 'etc/group') })
     users = await deps.layers.withTree(record.id, read)
-    if (!own) imageUsers.set(record.topLayer!, users)
-    if (imageUsers.size > 200) imageUsers.clear()
+    if (!own) deps.imageUsers.set(record.topLayer!, users)
+    if (deps.imageUsers.size > 200) deps.imageUsers.clear()
   }
   return resolveUser(spec, users.passwd, users.group, record.host.GroupAdd ?? [])
 }

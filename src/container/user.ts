@@ -1,5 +1,8 @@
 import { invalid } from '../lib/errors.ts'
 
+/** The text of a root's /etc/passwd and /etc/group, where it has them. */
+export interface UserFiles { passwd: string | undefined, group: string | undefined }
+
 /** A user as the kernel has it. */
 export interface ResolvedUser { uid: number, gid: number, groups: number[], home: string }
 
