@@ -17,7 +17,6 @@ export interface Ask {
   query?: Record<string, string | number | boolean | readonly string[] | undefined>
   /** Sent as JSON, or as it is where it is a stream. */
   body?: unknown
-  contentType?: string
   headers?: Record<string, string>
   signal?: AbortSignal | undefined
 }
@@ -35,15 +34,9 @@ export class Client {
     this.#connect = connectOptions(endpoint.host)
   }
 
-  get host(): string {
-    return this.#endpoint.host
-  }
-
   /** The answer as JSON; undefined where there is none. */
   async json<T = void>(method: string, path: string, ask: Ask = {}): Promise<T> {
-    const chunks: Buffer[] = []
-    for await (const chunk of await this.stream(method, path, ask)) chunks.push(chunk as Buffer)
-    const text = Buffer.concat(chunks).toString('utf8')
+    const text = await textOf(await this.stream(method, path, ask))
     return (text ? JSON.parse(text) : undefined) as T
   }
 
@@ -57,10 +50,10 @@ export class Client {
   }
 
   /** A connection that is the answer: raw bytes in both directions, as attach and exec have it. */
-  async hijack(path: string, ask: Ask = {}): Promise<{ socket: Socket, head: Buffer, multiplexed: boolean }> {
-    const { promise, resolve, reject } = Promise.withResolvers<{ socket: Socket, head: Buffer, multiplexed: boolean }>()
+  async hijack(path: string, ask: Ask = {}): Promise<{ socket: Socket, head: Buffer }> {
+    const { promise, resolve, reject } = Promise.withResolvers<{ socket: Socket, head: Buffer }>()
     const sent = await this.#send('POST', path, { ...ask, headers: { Connection: 'Upgrade', Upgrade: 'tcp', ...ask.headers } }, reject)
-    sent.once('upgrade', (response, socket, head) => resolve({ socket: socket as Socket, head, multiplexed: response.headers['content-type'] === 'application/vnd.docker.multiplexed-stream' }))
+    sent.once('upgrade', (_response, socket, head) => resolve({ socket: socket as Socket, head }))
     sent.once('response', (response) => void errorOf(response).then(reject, reject))
     return await promise
   }
@@ -72,7 +65,7 @@ export class Client {
     const version = this.#endpoint.version && `/v${this.#endpoint.version}`
     const stream = isStream(ask.body) ? ask.body : undefined
     const data = stream || ask.body === undefined ? undefined : Buffer.from(JSON.stringify(ask.body))
-    const headers = { Host: 'berth', 'User-Agent': 'berth-client', ...(data && { 'Content-Type': 'application/json', 'Content-Length': data.length }), ...(stream && { 'Content-Type': ask.contentType ?? 'application/x-tar' }), ...ask.headers }
+    const headers = { Host: 'berth', 'User-Agent': 'berth-client', ...(data && { 'Content-Type': 'application/json', 'Content-Length': data.length }), ...(stream && { 'Content-Type': 'application/x-tar' }), ...ask.headers }
     const options: RequestOptions = { ...this.#connect, method, path: `${version}${path}${query.size ? `?${query}` : ''}`, headers, ...(ask.signal && { signal: ask.signal }) }
     const { tls } = this.#endpoint
     if (tls) {
@@ -102,20 +95,25 @@ function isStream(body: unknown): body is Readable {
   return typeof body === 'object' && body !== null && 'pipe' in body
 }
 
-function connectOptions(host: string): RequestOptions {
+/** With `servername`, the name that TLS verifies. */
+function connectOptions(host: string): RequestOptions & { servername?: string } {
   const match = /^(unix|tcp|https?):\/\/(.*)$/.exec(host)
   if (!match || !match[2]) throw new BerthError('invalid', `unable to parse docker host ${JSON.stringify(host)}`)
   if (match[1] === 'unix') return { socketPath: match[2] }
   const url = new URL(`http://${match[2]}`)
   const hostname = url.hostname.replace(/^\[|\]$/g, '')
-  return { host: hostname, port: url.port || 2375, ...{ servername: isIP(hostname) ? '' : hostname } } // the name to verify, for TLS
+  return { host: hostname, port: url.port || 2375, servername: isIP(hostname) ? '' : hostname }
+}
+
+async function textOf(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of response) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks).toString('utf8')
 }
 
 /** What an answer's `{"message": …}` says. */
 async function errorOf(response: IncomingMessage): Promise<BerthError> {
-  const chunks: Buffer[] = []
-  for await (const chunk of response) chunks.push(chunk as Buffer)
-  const text = Buffer.concat(chunks).toString('utf8')
+  const text = await textOf(response)
   let message = text.trim()
   try {
     message = (JSON.parse(text) as { message?: string }).message ?? message

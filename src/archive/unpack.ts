@@ -161,7 +161,7 @@ class Tree implements Disposable {
   /** Puts an entry into the tree and takes its content from the source. */
   put(entry: Entry, stored: number, source: DescriptorSource): void {
     const path = this.#renamed(normalize(entry.name))
-    if (entry.type === 'link') entry = { ...entry, linkName: this.#renamed(normalize(entry.linkName)) }
+    if (this.#options.rename && entry.type === 'link') entry = { ...entry, linkName: this.#renamed(normalize(entry.linkName)) }
     const done = (): void => source.skip(paddedSize(stored))
     if (path === '') {
       if (entry.type === 'directory') this.#directories.push({ path: '.', entry })

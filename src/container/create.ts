@@ -1,5 +1,4 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { availableParallelism, hostname as hostHostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
@@ -40,7 +39,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   }
   if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? hostHostname() : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
   deps.failpoint('create.checked')
-  // the record first: what a crash leaves half-made has an owner then, or is swept
+  // the record last: what a crash leaves half-made has no owner, and is swept
   let container: Container | undefined
   try {
     await deps.layers.createWritable(id, image.topLayer)
@@ -50,8 +49,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
     container = deps.containers.add(record)
     deps.failpoint('create.record')
   } catch (error) {
-    await deps.layers.removeWritable(id)
-    await rm(containerDirectory(deps, id), { recursive: true, force: true })
+    await deleteContainerFiles(deps, id)
     throw error
   }
   deps.events.emit('container', 'create', id, container.attributes())
@@ -151,11 +149,16 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
   }
   deps.openLog(host.LogConfig.Type, join(deps.dataRoot, 'unused'), host.LogConfig.Config) // opens no file before it is written to
   const { Name, MaximumRetryCount } = host.RestartPolicy
-  if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(Name)) throw invalid(`invalid restart policy: unknown policy '${Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
+  checkPolicyName(Name)
   if (MaximumRetryCount && Name !== 'on-failure') throw invalid(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)
   if (MaximumRetryCount < 0) throw invalid('invalid restart policy: maximum retry count cannot be negative')
   if (host.AutoRemove && Name !== 'no') throw invalid('can\'t create \'AutoRemove\' container with restart policy')
   return warnings
+}
+
+/** Refuses a restart policy that there is not. */
+export function checkPolicyName(name: string): void {
+  if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) throw invalid(`invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
 }
 
 function checkNetwork(deps: ContainerDeps, host: HostConfig): void {

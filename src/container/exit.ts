@@ -18,7 +18,7 @@ export async function followProcess(deps: ContainerDeps, container: Container, l
   const status = await live.ended
   container.process = undefined
   const exit: Exit = { exitCode: status ?? 137, error: status === undefined ? 'the monitor was killed' : '', finishedAt: finishedAt ?? new Date().toISOString() }
-  if (container.record.host.PidMode) killAll(container) // no pid namespace of its own took the others along
+  if (container.record.host.PidMode) container.cgroup?.kill('SIGKILL') // no pid namespace of its own took the others along
   await Promise.race([Promise.all(outputs), new Promise((resolve) => setTimeout(resolve, OUTPUT_GRACE).unref())])
   try {
     using _held = await deps.lock.hold(container.id)
@@ -30,16 +30,6 @@ export async function followProcess(deps: ContainerDeps, container: Container, l
   live.release()
 }
 
-function killAll(container: Container): void {
-  for (const pid of container.cgroup?.processes() ?? []) {
-    try {
-      process.kill(pid, 'SIGKILL')
-    } catch {
-      // it has ended meanwhile
-    }
-  }
-}
-
 /** Records an exit, frees what the run had, and does what the restart policy says. The caller holds the lock. */
 export async function settleExit(deps: ContainerDeps, container: Container, exit: Exit, launch: Launch): Promise<void> {
   const { record } = container
@@ -47,7 +37,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   try {
     oomKilled = (container.cgroup?.oomKills() ?? 0) > 0
     if (container.cgroup && !container.cgroup.remove()) {
-      killAll(container)
+      container.cgroup.kill('SIGKILL')
       await new Promise((resolve) => setTimeout(resolve, 20))
       container.cgroup.remove()
     }

@@ -1,4 +1,5 @@
 import { conflict } from '../lib/errors.ts'
+import { sendSignal } from '../sys/signal.ts'
 import type { Container } from './container.ts'
 import { deleteContainerFiles } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
@@ -24,22 +25,12 @@ async function killForRemoval(container: Container): Promise<void> {
   try {
     const ended = container.wait('not-running', AbortSignal.timeout(30_000))
     if (container.process) {
-      if (container.cgroup?.frozen()) {
-        kill(container.process.pid)
-        await container.cgroup.freeze(false)
-      } else kill(container.process.pid)
+      sendSignal(container.process.pid, 'SIGKILL')
+      if (container.cgroup?.frozen()) await container.cgroup.freeze(false)
     }
     await ended
   } finally {
     container.stopping = false
-  }
-}
-
-function kill(pid: number): void {
-  try {
-    process.kill(pid, 'SIGKILL')
-  } catch {
-    // it has ended meanwhile
   }
 }
 

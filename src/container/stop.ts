@@ -1,4 +1,5 @@
 import { BerthError, conflict } from '../lib/errors.ts'
+import { sendSignal } from '../sys/signal.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseSignal } from '../lib/signals.ts'
@@ -17,7 +18,7 @@ export async function killContainer(deps: ContainerDeps, container: Container, s
   if (!container.running || !live) throw conflict(`cannot kill container: ${container.record.name}: ${notRunning(container).message}`)
   deps.failpoint('kill.begin')
   if (number === 9 || signalStops(container, number)) container.record.manuallyStopped = true
-  send(live.pid, number)
+  sendSignal(live.pid, number)
   deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
   if (number !== 9) return
   if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
@@ -26,14 +27,6 @@ export async function killContainer(deps: ContainerDeps, container: Container, s
 
 function signalStops(container: Container, number: number): boolean {
   return number === parseSignal(container.record.config.StopSignal || 'SIGTERM')
-}
-
-function send(pid: number, signal: number): void {
-  try {
-    process.kill(pid, signal)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-  }
 }
 
 /** Asks a container's process to end, and after `timeout` seconds (-1: never) kills it. `not-modified` where it does not
@@ -72,7 +65,7 @@ export async function stopContainer(deps: ContainerDeps, container: Container, o
 async function signalAndWait(deps: ContainerDeps, container: Container, number: number, timeout: number | undefined, ended: Promise<unknown>): Promise<void> {
   const live = container.process
   if (live) {
-    send(live.pid, number)
+    sendSignal(live.pid, number)
     deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
   }
   if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
@@ -83,7 +76,7 @@ async function signalAndWait(deps: ContainerDeps, container: Container, number: 
   const first = await Promise.race([ended, late])
   clearTimeout(timer)
   if (first !== 'late') return
-  if (container.process) send(container.process.pid, 9)
+  if (container.process) sendSignal(container.process.pid, 9)
   await ended
 }
 

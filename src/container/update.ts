@@ -1,7 +1,7 @@
 import { conflict, invalid } from '../lib/errors.ts'
 import type { UpdateBody } from './body.ts'
 import type { Container } from './container.ts'
-import { checkLimits } from './create.ts'
+import { checkLimits, checkPolicyName } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { resourcesOf } from './spec.ts'
 
@@ -13,7 +13,7 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
   const { host } = container.record
   const { RestartPolicy, ...asked } = body
   if (RestartPolicy?.Name) {
-    if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(RestartPolicy.Name)) throw invalid(`invalid restart policy: unknown policy '${RestartPolicy.Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
+    checkPolicyName(RestartPolicy.Name)
     if (host.AutoRemove && RestartPolicy.Name !== 'no') throw conflict('Restart policy cannot be updated because AutoRemove is enabled for the container')
   }
   const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== 0 && value !== '' && value !== null && value !== undefined && !(Array.isArray(value) && value.length === 0)))

@@ -99,8 +99,7 @@ async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: 
 /** Ends what lives of a run that no container owns, and removes its cgroup. */
 async function sweepRun(deps: ContainerDeps, trees: CgroupTrees, id: string): Promise<void> {
   deps.execDriver.release(id)
-  const cgroup = new Cgroup(trees, join(CGROUP_PARENT, id))
-  for (let tries = 0; tries < 50 && !cgroup.remove(); tries++) await new Promise((resolve) => setTimeout(resolve, 10))
+  await new Cgroup(trees, join(CGROUP_PARENT, id)).removeSoon()
 }
 
 async function stopAll(deps: ContainerDeps): Promise<void> {

@@ -10,6 +10,7 @@ import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { errnoName } from '../sys/errno.ts'
 import { makeFifo, takeDescriptor } from '../sys/fs.ts'
 import type { Program } from '../sys/program.ts'
+import { sendSignal } from '../sys/signal.ts'
 import { setWindowSize } from '../sys/terminal.ts'
 import { Zygote, listenToMonitor, type MonitorEvent } from '../sys/zygote.ts'
 import { ProcessFailure, type ExecDriver, type LiveProcess, type Recovered, type Streams } from './driver.ts'
@@ -44,7 +45,7 @@ export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, ro
     release(container) {
       const files = filesOf(container)
       const { monitorPid, pid } = readPids(files)
-      if (isMonitor(monitorPid) && !existsSync(files.exit)) kill(pid, 'SIGKILL')
+      if (isMonitor(monitorPid) && !existsSync(files.exit)) sendSignal(pid, 'SIGKILL')
       endRun(files)
     },
     runs: () => (existsSync(root) ? readdirSync(root) : []),
@@ -69,14 +70,6 @@ export function isMonitor(pid: number): boolean {
   return pid > 0 && / \(berth-monitor\) [^ZX]/.test(readIfThere(`/proc/${pid}/stat`) ?? '')
 }
 
-function kill(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(pid, signal)
-  } catch {
-    // it has ended meanwhile
-  }
-}
-
 const execsOf = (files: RunFiles): RunFiles[] => {
   const directory = join(files.directory, 'exec')
   return existsSync(directory) ? readdirSync(directory).map((name) => runFiles(join(directory, name))) : []
@@ -87,7 +80,7 @@ function endRun(files: RunFiles): void {
   if (!existsSync(files.directory)) return
   for (const exec of execsOf(files)) endRun(exec)
   const { monitorPid } = readPids(files)
-  if (isMonitor(monitorPid)) kill(monitorPid, 'SIGUSR2')
+  if (isMonitor(monitorPid)) sendSignal(monitorPid, 'SIGUSR2')
   // by name rather than recursively, which looks at each three times
   for (const name of readdirSync(files.directory)) (name === 'exec' ? rmdirSync : unlinkSync)(join(files.directory, name))
   rmdirSync(files.directory)
@@ -180,7 +173,7 @@ function connect({ files, pid, monitorPid, events, ended, outputs, terminal, std
   return {
     pid, stdin: input, outputs, ended,
     endInput() {
-      if (stdin && !terminal) kill(monitorPid, 'SIGUSR1')
+      if (stdin && !terminal) sendSignal(monitorPid, 'SIGUSR1')
     },
     resize: (rows, columns) => void (master !== undefined && setWindowSize(master, rows, columns)),
     release() {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { constants, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { constants, closeSync, existsSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { randomId } from '../lib/ids.ts'
@@ -52,7 +52,6 @@ export function graphDriverConformance(name: string, open: () => { driver: Graph
     mkdirSync(join(driver.directory(base), 'd'))
     writeFileSync(join(driver.directory(base), 'd/x'), '')
     const writable = await make(base, {})
-    const { rmSync } = await import('node:fs')
     rmSync(join(tree(writable), 'a'))
     rmSync(join(tree(writable), 'd'), { recursive: true })
     assert.deepEqual(readdirSync(tree(writable)), [])

@@ -11,11 +11,9 @@ const drivers: Record<string, (root: string, trash: Trash) => GraphDriver> = {
   vfs: (root, trash) => openVfs(`${root}/vfs`, trash),
 }
 
-export const graphDriverNames: readonly string[] = Object.keys(drivers)
-
 /** Opens a driver below the engine's data root. */
 export function openGraphDriver(name: string, dataRoot: string, trash: Trash): GraphDriver {
   const open = drivers[name]
-  if (!open) throw invalid(`graphdriver ${JSON.stringify(name)} is not known; there are ${graphDriverNames.join(', ')}`)
+  if (!open) throw invalid(`graphdriver ${JSON.stringify(name)} is not known; there are ${Object.keys(drivers).join(', ')}`)
   return open(dataRoot, trash)
 }

@@ -7,6 +7,7 @@ import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
 import { GATE, TERMINAL_FD, assembleStart, type Stdio } from '../libcontainer/container.ts'
 import type { IdMapping, Mount, Spec } from '../libcontainer/spec.ts'
 import { makeFifo, takeDescriptor } from '../sys/fs.ts'
+import { sendSignal } from '../sys/signal.ts'
 import { sendDescriptor } from '../sys/terminal.ts'
 import { readBundle } from './bundle.ts'
 import { runHooks, runHooksInside } from './hooks.ts'
@@ -93,14 +94,9 @@ function withDeviceRules(linux: NonNullable<Spec['linux']>): NonNullable<Spec['l
 /** Kills what was made of a container, and removes the rest. */
 async function undo(files: Files, cgroup: Cgroup): Promise<void> {
   const [monitorPid = 0] = (readIfThere(files.pid) ?? '').trim().split(' ').map(Number)
-  for (const pid of [...cgroup.processes(), ...(monitorPid ? [monitorPid] : [])]) {
-    try {
-      process.kill(pid, 'SIGKILL')
-    } catch {
-      // it has ended meanwhile
-    }
-  }
-  for (let tries = 0; tries < 50 && !cgroup.remove(); tries++) await new Promise((resolve) => setTimeout(resolve, 10))
+  cgroup.kill('SIGKILL')
+  sendSignal(monitorPid, 'SIGKILL')
+  await cgroup.removeSoon()
   forget(files)
 }
 

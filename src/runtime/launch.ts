@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { system } from '../lib/errors.ts'
 import { GATE } from '../libcontainer/container.ts'
 import { Program } from '../sys/program.ts'
+import { sendSignal } from '../sys/signal.ts'
 import { Zygote, openEvents } from '../sys/zygote.ts'
 
 /** The numbers under which a monitor has the runtime's own standard streams. */
@@ -49,11 +50,7 @@ export async function execute({ zygote }: Launcher, program: Program, events: st
     pid, monitorPid, exited: exited.promise,
     release() {
       socket.destroy()
-      try {
-        process.kill(monitorPid, 'SIGUSR2')
-      } catch {
-        // it has gone already
-      }
+      sendSignal(monitorPid, 'SIGUSR2')
     },
   }
 }

@@ -1,6 +1,7 @@
 import { BerthError, invalid, system } from '../lib/errors.ts'
 import type { CgroupStats } from '../libcontainer/cgroups/files.ts'
 import type { Resources } from '../libcontainer/spec.ts'
+import { sendSignal } from '../sys/signal.ts'
 import { runHooks } from './hooks.ts'
 import { alive, cgroupOf, filesOf, forget, keep, load, stateOf, statusOf, type State } from './state.ts'
 
@@ -10,22 +11,14 @@ export function readState(root: string, id: string): State {
   return stateOf(kept, statusOf({ files, kept }))
 }
 
-function send(pid: number, signal: number): void {
-  try {
-    process.kill(pid, signal)
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-  }
-}
-
 /** Sends a signal to a container's process, or to all of them. */
 export function killContainer(root: string, id: string, signal: number, all: boolean): void {
   const { files, kept } = load(root, id)
   const cgroup = cgroupOf(kept)
-  if (all) return cgroup.processes().forEach((pid) => send(pid, signal))
+  if (all) return cgroup.kill(signal)
   const status = statusOf({ files, kept })
   if (status === 'stopped') throw invalid('container not running')
-  send(kept.pid, signal)
+  sendSignal(kept.pid, signal)
   if (status === 'paused' && signal === 9) void cgroup.freeze(false)
 }
 
@@ -43,8 +36,8 @@ export async function deleteContainer(root: string, id: string, force: boolean):
   const status = statusOf(found)
   if (status !== 'stopped' && status !== 'created' && !force) throw invalid(`cannot delete container ${id} that is not stopped: ${status}`)
   const cgroup = cgroupOf(kept)
-  if (alive(kept)) send(kept.pid, 9)
-  for (const pid of cgroup.processes()) send(pid, 9)
+  if (alive(kept)) sendSignal(kept.pid, 'SIGKILL')
+  cgroup.kill('SIGKILL')
   if (status === 'paused') await cgroup.freeze(false)
   for (let tries = 0; tries < 200 && (alive(kept) || !cgroup.remove()); tries++) await new Promise((resolve) => setTimeout(resolve, 10))
   if (alive(kept)) throw system(`container ${id} does not end`)

@@ -1,6 +1,7 @@
 import { mkdirSync, readFileSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { codeOf, invalid, messageOf, system } from '../../lib/errors.ts'
+import { sendSignal } from '../../sys/signal.ts'
 import { read, readKeyed, type CgroupStats, type Write } from './files.ts'
 import { writeV1, statsV1 } from './v1.ts'
 import { writeV2, statsV2 } from './v2.ts'
@@ -125,6 +126,20 @@ export class Cgroup {
   processes(): number[] {
     const directory = this.directories.get('devices') ?? this.directories.get('pids') ?? this.directories.get('unified') ?? this.unique()[0]
     return directory ? [...new Set(processesBelow(directory))] : []
+  }
+
+  /** Sends a signal to all of them. */
+  kill(signal: NodeJS.Signals | number): void {
+    for (const pid of this.processes()) sendSignal(pid, signal)
+  }
+
+  /** As `remove`, trying for up to half a second while killed processes go. */
+  async removeSoon(): Promise<boolean> {
+    for (let tries = 0; tries < 50; tries++) {
+      if (this.remove()) return true
+      await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+    return this.remove()
   }
 
   /** Removes the directories and those below them; processes still in them keep them: EBUSY comes back as false. */
