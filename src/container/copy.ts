@@ -1,6 +1,7 @@
-import { constants, openSync } from 'node:fs'
+import { closeSync, constants, openSync } from 'node:fs'
 import { posix } from 'node:path'
 import type { Readable } from 'node:stream'
+import { GO_MODE, type PathStat } from '../api/pathstat.ts'
 import { BerthError, invalid, notFound, system } from '../lib/errors.ts'
 import { strerror, errno } from '../sys/errno.ts'
 import { O_DIRECTORY, O_PATH, S_IFMT, fileTypes, openInRoot, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
@@ -8,9 +9,6 @@ import { withDescriptor } from '../archive/archive.ts'
 import { cleanPath } from '../libcontainer/rootfs.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
-
-/** What the header X-Docker-Container-Path-Stat tells of a path. Mode is Go's fs.FileMode. */
-export interface PathStat { name: string, size: number, mode: number, mtime: string, linkTarget: string }
 
 /** Runs `work` with the container's root: through its process where it runs, so that its own mounts are seen, else its
  * layers. All paths are resolved inside that root by the kernel, whatever the container does meanwhile. */
@@ -26,8 +24,8 @@ function missing(container: Container, path: string): Error {
 
 const bytesOf = (path: string): Buffer => Buffer.from('./' + path.replace(/^\/+/, ''), 'utf8')
 
-/** The status of a path, its last component not followed unless it ends in a slash. */
-function look(container: Container, root: number, path: string): { status: Status, fd: number } {
+/** What a path is, its last component not followed unless it ends in a slash. */
+function look(container: Container, root: number, path: string): PathStat {
   const clean = cleanPath(path)
   const follow = path.endsWith('/') || path.endsWith('/.')
   const fd = openInRoot(root, bytesOf(clean), O_PATH | (follow ? O_DIRECTORY : constants.O_NOFOLLOW))
@@ -36,18 +34,22 @@ function look(container: Container, root: number, path: string): { status: Statu
     throw missing(container, path)
   }
   if (fd < 0) throw system(`${path}: ${strerror(-fd)}`)
-  const status = statusAt(fd, '')
-  if (typeof status === 'number') throw system(`${path}: ${strerror(-status)}`)
-  return { status, fd }
+  try {
+    const status = statusAt(fd, '')
+    if (typeof status === 'number') throw system(`${path}: ${strerror(-status)}`)
+    return describe(path, status, fd)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 const goMode: Record<number, number> = {
-  [fileTypes.directory]: 0x80000000, [fileTypes.symlink]: 0x08000000, [fileTypes.char]: 0x04200000, [fileTypes.block]: 0x04000000, [fileTypes.fifo]: 0x02000000, [fileTypes.socket]: 0x01000000,
+  [fileTypes.directory]: GO_MODE.directory, [fileTypes.symlink]: GO_MODE.symlink, [fileTypes.char]: GO_MODE.device | GO_MODE.char, [fileTypes.block]: GO_MODE.device, [fileTypes.fifo]: GO_MODE.fifo, [fileTypes.socket]: GO_MODE.socket,
 }
 
 function describe(path: string, status: Status, fd: number): PathStat {
   const isLink = (status.mode & S_IFMT) === fileTypes.symlink
-  const special = (status.mode & 0o4000 ? 0x00800000 : 0) | (status.mode & 0o2000 ? 0x00400000 : 0) | (status.mode & 0o1000 ? 0x00100000 : 0)
+  const special = (status.mode & 0o4000 ? GO_MODE.setuid : 0) | (status.mode & 0o2000 ? GO_MODE.setgid : 0) | (status.mode & 0o1000 ? GO_MODE.sticky : 0)
   let linkTarget = ''
   if (isLink) {
     const target = Buffer.from(readLinkAt(fd, ''), 'latin1').toString('utf8')
@@ -61,18 +63,14 @@ function describe(path: string, status: Status, fd: number): PathStat {
 
 export async function statPath(deps: ContainerDeps, container: Container, path: string): Promise<PathStat> {
   if (path === '') throw invalid('bad parameter: path cannot be empty')
-  return await withRoot(deps, container, (root) => {
-    const { status, fd } = look(container, root, path)
-    return withDescriptor(fd, () => Promise.resolve(describe(path, status, fd)))
-  })
+  return await withRoot(deps, container, (root) => Promise.resolve(look(container, root, path)))
 }
 
 /** Archives a path: a directory with its content, named after the last component (`dir/.` is the content alone). */
 export async function copyOut(deps: ContainerDeps, container: Container, path: string, take: (stat: PathStat, stream: Readable) => Promise<void>): Promise<void> {
   if (path === '') throw invalid('bad parameter: path cannot be empty')
   await withRoot(deps, container, async (root) => {
-    const { status, fd } = look(container, root, path)
-    const stat = await withDescriptor(fd, () => Promise.resolve(describe(path, status, fd)))
+    const stat = look(container, root, path)
     const clean = cleanPath(path)
     const name = posix.basename(clean)
     const as = path.endsWith('/.') ? '.' : name || '.'

@@ -3,6 +3,7 @@ import { promisify } from 'node:util'
 import { pipeline } from 'node:stream/promises'
 import { parseDetachKeys } from '../api/detach.ts'
 import { STREAM, encodeFrame } from '../api/frames.ts'
+import { PATH_STAT_HEADER, encodePathStat } from '../api/pathstat.ts'
 import { BerthError, conflict, invalid, isKind, messageOf } from '../lib/errors.ts'
 import { parseTime } from '../lib/units.ts'
 import type { Job, JobContext } from '../engine/engine.ts'
@@ -152,13 +153,13 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
     } },
     { method: 'HEAD', path: '/containers/:name/archive', async handler(call) {
       const stat = await statPath(deps, named(call), requiredText(call, 'path'))
-      call.response.setHeader('X-Docker-Container-Path-Stat', Buffer.from(JSON.stringify(stat)).toString('base64'))
+      call.response.setHeader(PATH_STAT_HEADER, encodePathStat(stat))
       call.empty(200)
     } },
     { method: 'GET', path: '/containers/:name/archive', async handler(call) {
       const path = requiredText(call, 'path')
       await act('copy-out', call, (container) => copyOut(deps, container, path, async (stat, stream) => {
-        call.response.setHeader('X-Docker-Container-Path-Stat', Buffer.from(JSON.stringify(stat)).toString('base64'))
+        call.response.setHeader(PATH_STAT_HEADER, encodePathStat(stat))
         await pipeline(stream, call.stream('application/x-tar'), { signal: call.signal })
       }))
     } },

@@ -6,6 +6,7 @@ import { ExitError, command } from '../command.ts'
 import type { Console } from '../console.ts'
 import { bar, showProgress } from '../progress.ts'
 import { toFile } from '../streams.ts'
+import { splitTag } from '../targets.ts'
 
 function openFile(path: string): Readable {
   try {
@@ -46,8 +47,7 @@ export const importImage = command({
     platform: { type: 'string', help: 'Set platform if server is multi-platform capable' },
   },
   async run({ args: [source, name = ''], flags, session, console }) {
-    const colon = name.lastIndexOf(':')
-    const [repo, tag] = colon > name.lastIndexOf('/') ? [name.slice(0, colon), name.slice(colon + 1)] : [name, '']
+    const [repo, tag] = splitTag(name)
     const body = source === '-' ? console.stdin : withBar(openFile(source!), source!, `Importing ${basename(source!)}`, console)
     const stream = await (await session.client()).stream('POST', '/images/create', { query: { fromSrc: '-', repo, tag, message: flags.message, platform: flags.platform, changes: flags.change }, body })
     await showProgress(stream, console)

@@ -1,6 +1,6 @@
 import { ExitError, command } from '../command.ts'
 import { attachTo, forwardSignals, useTerminal } from '../terminal.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 interface Inspected { Id: string, Config: { Tty: boolean, OpenStdin: boolean }, State: { Running: boolean, Paused: boolean, Restarting: boolean } }
 
@@ -14,16 +14,16 @@ export const attach = command({
   },
   async run({ args: [name], flags, session, console }) {
     const client = await session.client()
-    const { Id, Config, State } = await client.json<Inspected>('GET', path(name!, '/json'))
+    const { Id, Config, State } = await client.json<Inspected>('GET', containerPath(name!, '/json'))
     if (!State.Running) throw new ExitError(1, 'You cannot attach to a stopped container, start it first')
     if (State.Paused) throw new ExitError(1, 'You cannot attach to a paused container, unpause it first')
     if (State.Restarting) throw new ExitError(1, 'You cannot attach to a restarting container, wait until it is running')
     const stdin = Config.OpenStdin && !flags['no-stdin']
     if (stdin && Config.Tty && !console.stdin.isTTY) throw new ExitError(1, 'the input device is not a TTY')
-    const exited = client.json<{ StatusCode: number }>('POST', path(Id, '/wait'))
+    const exited = client.json<{ StatusCode: number }>('POST', containerPath(Id, '/wait'))
     exited.catch(() => {}) // awaited below, unless the client detaches before
-    const stream = await attachTo(client, path(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys: flags['detach-keys'] || session.config.detachKeys } })
-    const restore = Config.Tty ? await useTerminal(client, console, path(Id, '/resize'), { raw: stdin, redraw: true }) : undefined
+    const stream = await attachTo(client, containerPath(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys: flags['detach-keys'] || session.config.detachKeys } })
+    const restore = Config.Tty ? await useTerminal(client, console, containerPath(Id, '/resize'), { raw: stdin, redraw: true }) : undefined
     const quiet = flags['sig-proxy'] && !Config.Tty ? forwardSignals(client, Id) : undefined
     try {
       if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys: flags['detach-keys'] || session.config.detachKeys }) === 'detached') return 0

@@ -1,4 +1,5 @@
 import { command } from '../command.ts'
+import { splitTag } from '../targets.ts'
 
 export const commit = command({
   usage: 'CONTAINER [REPOSITORY[:TAG]]',
@@ -10,8 +11,7 @@ export const commit = command({
     pause: { type: 'bool', short: 'p', otherwise: true, help: 'Pause container during commit' },
   },
   async run({ args: [container, name = ''], flags, session, console }) {
-    const colon = name.lastIndexOf(':')
-    const [repo, tag] = colon > name.lastIndexOf('/') ? [name.slice(0, colon), name.slice(colon + 1)] : [name, '']
+    const [repo, tag] = splitTag(name)
     const query = { container: container!, repo, tag, author: flags.author, comment: flags.message, changes: flags.change, pause: flags.pause ? 1 : 0 }
     const { Id } = await (await session.client()).json<{ Id: string }>('POST', '/commit', { query, body: {} })
     console.print(Id)

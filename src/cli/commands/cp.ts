@@ -3,10 +3,11 @@ import { basename, dirname, join, posix, resolve } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { Archiver, withDescriptor } from '../../archive/archive.ts'
 import type { Client } from '../../api/client.ts'
+import { GO_MODE, PATH_STAT_HEADER, decodePathStat, type PathStat } from '../../api/pathstat.ts'
 import { isKind } from '../../lib/errors.ts'
 import { humanSize } from '../../lib/units.ts'
 import { ExitError, command, type Invocation } from '../command.ts'
-import { path as containerPath } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 const flags = {
   archive: { type: 'bool', short: 'a', help: 'Archive mode (copy all uid/gid information)' },
@@ -15,11 +16,6 @@ const flags = {
 } as const
 
 interface Place { container: string, path: string }
-interface PathStat { name: string, size: number, mode: number, linkTarget: string }
-
-/** Go's fs.FileMode bits of a directory and of a symbolic link. */
-const MODE_DIR = 0x80000000
-const MODE_SYMLINK = 0x08000000
 
 /** `CONTAINER:PATH`; a path that begins with `.` or `/` is a local one. */
 function parsePlace(text: string): Place {
@@ -46,7 +42,7 @@ export const cp = command({
 type Options = Pick<Invocation<typeof flags>, 'flags' | 'console'>
 
 const archivePath = (container: string): string => containerPath(container, '/archive')
-const statOf = (headers: Record<string, unknown>): PathStat => JSON.parse(Buffer.from(String(headers['x-docker-container-path-stat']), 'base64').toString('utf8')) as PathStat
+const statOf = (headers: Record<string, unknown>): PathStat => decodePathStat(String(headers[PATH_STAT_HEADER.toLowerCase()]))
 
 async function remoteStat(client: Client, { container, path }: Place): Promise<PathStat | undefined> {
   try {
@@ -65,12 +61,12 @@ async function copyOut(client: Client, from: Place, to: string, { flags: { archi
   let source = from.path
   if (follow) {
     const stat = await remoteStat(client, { container: from.container, path: source })
-    if (stat && stat.mode & MODE_SYMLINK) source = stat.linkTarget
+    if (stat && stat.mode & GO_MODE.symlink) source = stat.linkTarget
   }
   const response = await client.stream('GET', archivePath(from.container), { query: { path: source } })
   if (to === '-') return await pipeline(response, console.stdout, { end: false })
   const stat = statOf(response.headers)
-  const isDirectory = (stat.mode & MODE_DIR) !== 0
+  const isDirectory = (stat.mode & GO_MODE.directory) !== 0
   const { directory, name } = localDestination(to, isDirectory, contentOnly(source), posix.basename(from.path.replace(/\/+$/, '')) || stat.name)
   if (name === undefined) mkdirSync(directory, { recursive: false, mode: 0o755 })
   using archiver = new Archiver(1)
@@ -105,7 +101,7 @@ async function copyIn(client: Client, from: string, to: Place, { flags: { archiv
   const destination = await resolveRemote(client, to)
   const query = { noOverwriteDirNonDir: 'true', copyUIDGID: archive ? 'true' : undefined }
   if (from === '-') {
-    if (!destination.stat || !(destination.stat.mode & MODE_DIR)) throw new ExitError(1, `destination ${JSON.stringify(`${to.container}:${to.path}`)} must be a directory`)
+    if (!destination.stat || !(destination.stat.mode & GO_MODE.directory)) throw new ExitError(1, `destination ${JSON.stringify(`${to.container}:${to.path}`)} must be a directory`)
     return await client.json('PUT', archivePath(to.container), { query: { path: destination.path, ...query }, body: console.stdin })
   }
   const local = localSource(from, follow)
@@ -139,12 +135,12 @@ function localSource(from: string, follow: boolean): { path: string, name: strin
 async function resolveRemote(client: Client, to: Place): Promise<{ path: string, stat: PathStat | undefined }> {
   const path = posix.isAbsolute(to.path) ? to.path : `/${to.path}`
   const stat = await remoteStat(client, { container: to.container, path })
-  if (!stat || !(stat.mode & MODE_SYMLINK)) return { path, stat }
+  if (!stat || !(stat.mode & GO_MODE.symlink)) return { path, stat }
   return { path: stat.linkTarget, stat: await remoteStat(client, { container: to.container, path: stat.linkTarget }) }
 }
 
 function remoteDestination({ path, stat }: { path: string, stat: PathStat | undefined }, to: Place, source: { name: string, isDirectory: boolean }): { directory: string, name: string } {
-  if (stat && stat.mode & MODE_DIR) return { directory: path, name: source.name }
+  if (stat && stat.mode & GO_MODE.directory) return { directory: path, name: source.name }
   const parent = { directory: posix.dirname(posix.normalize(path.replace(/\/+$/, ''))), name: posix.basename(path) }
   if (stat) {
     if (source.isDirectory) throw new ExitError(1, 'cannot copy directory')

@@ -1,7 +1,7 @@
 import { ExitError, command } from '../command.ts'
 import { attachTo, checkTerminal, terminalSize, useTerminal } from '../terminal.ts'
 import { readEnvironment } from '../environment.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 export const exec = command({
   usage: 'CONTAINER COMMAND [ARG...]',
@@ -25,7 +25,7 @@ export const exec = command({
     const detachKeys = flags['detach-keys'] || session.config.detachKeys
     const size = tty ? terminalSize(console) : undefined
     const ConsoleSize = size?.[0] ? size : undefined
-    const { Id } = await client.json<{ Id: string }>('POST', path(name!, '/exec'), { body: {
+    const { Id } = await client.json<{ Id: string }>('POST', containerPath(name!, '/exec'), { body: {
       AttachStdin: interactive && !detach, AttachStdout: !detach, AttachStderr: !detach, Tty: tty, Cmd: words, Env: readEnvironment(flags['env-file'], flags.env, session.env),
       Privileged: flags.privileged, User: flags.user, WorkingDir: flags.workdir, DetachKeys: detachKeys ?? '', ...(ConsoleSize && { ConsoleSize }),
     } })

@@ -1,6 +1,6 @@
 import { command } from '../command.ts'
 import { toFile } from '../streams.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 export const exportContainer = command({
   usage: 'CONTAINER',
@@ -8,6 +8,6 @@ export const exportContainer = command({
   flags: { output: { type: 'string', short: 'o', help: 'Write to a file, instead of STDOUT' } },
   async run({ args: [name], flags, session, console }) {
     const client = await session.client()
-    await toFile(console, flags.output, () => client.stream('GET', path(name!, '/export')))
+    await toFile(console, flags.output, () => client.stream('GET', containerPath(name!, '/export')))
   },
 })

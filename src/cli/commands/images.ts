@@ -3,16 +3,11 @@ import { shortId } from '../../lib/ids.ts'
 import { humanDuration, humanSize } from '../../lib/units.ts'
 import { command } from '../command.ts'
 import { ellipsis, filtersOf, formatFlag, goTime, printListing, type Row } from '../format/table.ts'
+import { imagePath, splitTag } from '../targets.ts'
 
 interface Summary { Id: string, RepoTags: string[] | null, RepoDigests: string[] | null, Created: number, Size: number, SharedSize: number, Containers: number, Labels: Record<string, string> | null }
 
 const imageHeads = { ID: 'IMAGE ID', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', SharedSize: 'SHARED SIZE', UniqueSize: 'UNIQUE SIZE', VirtualSize: 'SIZE' }
-
-/** Splits `host:5000/name:tag` before its tag. */
-function splitTag(name: string): [repository: string, tag: string] {
-  const colon = name.lastIndexOf(':')
-  return colon > name.lastIndexOf('/') ? [name.slice(0, colon), name.slice(colon + 1)] : [name, '<none>']
-}
 
 export const images = command({
   usage: '[REPOSITORY[:TAG]]',
@@ -45,8 +40,8 @@ function rowsOf(image: Summary, whole: boolean, digests: boolean): Row[] {
   }
   const digestOf = new Map((image.RepoDigests ?? []).map((name) => name.split('@') as [string, string]))
   const rows: Row[] = (image.RepoTags ?? []).map((name) => {
-    const [Repository, Tag] = splitTag(name)
-    return { Repository, Tag, Digest: digestOf.get(Repository) ?? '<none>', ...common }
+    const [Repository, tag] = splitTag(name)
+    return { Repository, Tag: tag || '<none>', Digest: digestOf.get(Repository) ?? '<none>', ...common }
   })
   const tagged = new Set(rows.map(({ Repository }) => Repository))
   for (const [Repository, Digest] of digestOf) if (!tagged.has(Repository) && (digests || rows.length === 0)) rows.push({ Repository, Tag: '<none>', Digest, ...common })
@@ -58,8 +53,8 @@ export const tag = command({
   args: [2, 2],
   flags: {},
   async run({ args: [source, target], session }) {
-    const [repo, name] = splitTag(target!)
-    await (await session.client()).json('POST', `/images/${encodeURIComponent(source!)}/tag`, { query: { repo, tag: name === '<none>' ? '' : name } })
+    const [repo, tag] = splitTag(target!)
+    await (await session.client()).json('POST', imagePath(source!, '/tag'), { query: { repo, tag } })
   },
 })
 
@@ -75,7 +70,7 @@ export const rmi = command({
     let failed = false
     for (const name of args) {
       try {
-        for (const { Deleted, Untagged } of await client.json<{ Deleted?: string, Untagged?: string }[]>('DELETE', `/images/${encodeURIComponent(name)}`, { query: { force: flags.force, noprune: flags['no-prune'] } }))
+        for (const { Deleted, Untagged } of await client.json<{ Deleted?: string, Untagged?: string }[]>('DELETE', imagePath(name), { query: { force: flags.force, noprune: flags['no-prune'] } }))
           console.print(Deleted ? `Deleted: ${Deleted}` : `Untagged: ${Untagged}`)
       } catch (error) {
         failed = true
@@ -98,7 +93,7 @@ export const history = command({
     quiet: { type: 'bool', short: 'q', help: 'Only show image IDs' },
   },
   async run({ args: [name], flags, session, console }) {
-    const items = await (await session.client()).json<HistoryItem[]>('GET', `/images/${encodeURIComponent(name!)}/history`)
+    const items = await (await session.client()).json<HistoryItem[]>('GET', imagePath(name!, '/history'))
     const whole = flags['no-trunc']
     const id = (item: HistoryItem): string => (whole ? item.Id : shortId(item.Id))
     if (flags.quiet && !flags.format) return items.forEach((item) => console.print(id(item)))

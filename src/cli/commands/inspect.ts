@@ -3,13 +3,13 @@ import { isKind, messageOf } from '../../lib/errors.ts'
 import { ExitError, command, type Invocation } from '../command.ts'
 import { templateOf } from '../format/table.ts'
 import { goJson } from '../format/template.ts'
-import { path } from './lifecycle.ts'
+import { containerPath, imagePath } from '../targets.ts'
 
 type Kind = 'container' | 'image'
 
 const find: Record<Kind, (client: Client, name: string, size: boolean) => Promise<unknown>> = {
-  container: (client, name, size) => client.json<unknown>('GET', path(name, '/json'), { query: { size } }),
-  image: (client, name) => client.json<unknown>('GET', `/images/${encodeURIComponent(name)}/json`),
+  container: (client, name, size) => client.json<unknown>('GET', containerPath(name, '/json'), { query: { size } }),
+  image: (client, name) => client.json<unknown>('GET', imagePath(name, '/json')),
 }
 
 const format = { type: 'string', short: 'f', help: "Format output using a custom template: 'json', or a Go template 'TEMPLATE'" } as const

@@ -1,7 +1,7 @@
 import { humanDuration } from '../../lib/units.ts'
 import { command } from '../command.ts'
 import { formatFlag, printListing } from '../format/table.ts'
-import { forEach } from './lifecycle.ts'
+import { forEach } from '../targets.ts'
 
 interface Job { Id: number, Name: string, Subject: string, Status: string, Started: string, Duration: number, Progress: string, Error?: string }
 

@@ -1,19 +1,6 @@
-import type { Client } from '../../api/client.ts'
-import { isKind, messageOf } from '../../lib/errors.ts'
-import { ExitError, command, type Flags, type Invocation } from '../command.ts'
-
-/** Does something to each named container at the same time, and prints its name or why not. Exits with 1 if one failed. */
-export async function forEach({ args, console, session }: Pick<Invocation, 'args' | 'console' | 'session'>, work: (client: Client, name: string) => Promise<string | void>): Promise<number> {
-  const client = await session.client()
-  const results = await Promise.allSettled(args.map((name) => work(client, name)))
-  results.forEach((result, at) => {
-    if (result.status === 'fulfilled') console.print(result.value ?? args[at]!)
-    else console.complain(messageOf(result.reason))
-  })
-  return results.some(({ status }) => status === 'rejected') ? 1 : 0
-}
-
-export const path = (name: string, rest = ''): string => `/containers/${encodeURIComponent(name)}${rest}`
+import { isKind } from '../../lib/errors.ts'
+import { ExitError, command, type Flags } from '../command.ts'
+import { containerPath, forEach } from '../targets.ts'
 
 const several = { usage: 'CONTAINER [CONTAINER...]', args: [1, Infinity] as const }
 const stopFlags = {
@@ -30,11 +17,12 @@ const stopping = (verb: 'stop' | 'restart') => command({
     const { flags, given } = invocation
     if (given.has('time') && given.has('timeout')) throw new ExitError(1, 'conflicting options: cannot specify both --timeout and --time')
     const seconds = given.has('timeout') ? flags.timeout : given.has('time') ? flags.time : undefined
-    return forEach(invocation, (client, name) => client.json('POST', path(name, `/${verb}`), { query: { t: seconds, signal: flags.signal } }).catch(ignoreNotModified))
+    return forEach(invocation, (client, name) => client.json('POST', containerPath(name, `/${verb}`), { query: { t: seconds, signal: flags.signal } }).catch(ignoreNotModified))
   },
 })
 
-function ignoreNotModified(error: unknown): void {
+/** Starting what runs, or stopping what does not, is no failure. */
+export function ignoreNotModified(error: unknown): void {
   if (!isKind(error, 'not-modified')) throw error
 }
 
@@ -44,13 +32,13 @@ export const restart = stopping('restart')
 export const kill = command({
   ...several,
   flags: { signal: { type: 'string', short: 's', help: 'Signal to send to the container' } },
-  run: (invocation) => forEach(invocation, (client, name) => client.json('POST', path(name, '/kill'), { query: { signal: invocation.flags.signal } })),
+  run: (invocation) => forEach(invocation, (client, name) => client.json('POST', containerPath(name, '/kill'), { query: { signal: invocation.flags.signal } })),
 })
 
 const plain = (verb: string) => command({
   ...several,
   flags: {},
-  run: (invocation) => forEach(invocation, (client, name) => client.json('POST', path(name, `/${verb}`))),
+  run: (invocation) => forEach(invocation, (client, name) => client.json('POST', containerPath(name, `/${verb}`))),
 })
 
 export const pause = plain('pause')
@@ -59,7 +47,7 @@ export const unpause = plain('unpause')
 export const wait = command({
   ...several,
   flags: {},
-  run: (invocation) => forEach(invocation, async (client, name) => String((await client.json<{ StatusCode: number }>('POST', path(name, '/wait'))).StatusCode)),
+  run: (invocation) => forEach(invocation, async (client, name) => String((await client.json<{ StatusCode: number }>('POST', containerPath(name, '/wait'))).StatusCode)),
 })
 
 export const rm = command({
@@ -71,7 +59,7 @@ export const rm = command({
   },
   run: (invocation) => {
     const { force, link, volumes } = invocation.flags
-    return forEach(invocation, (client, name) => client.json('DELETE', path(name.replace(/^\/+|\/+$/g, '')), { query: { force, link, v: volumes } }).catch((error: unknown) => {
+    return forEach(invocation, (client, name) => client.json('DELETE', containerPath(name.replace(/^\/+|\/+$/g, '')), { query: { force, link, v: volumes } }).catch((error: unknown) => {
       if (!(force && isKind(error, 'not-found'))) throw error // with --force, one that is not there is as good as removed
     }))
   },
@@ -82,6 +70,6 @@ export const rename = command({
   args: [2, 2],
   flags: {},
   async run({ args: [from, to], session }) {
-    await (await session.client()).json('POST', path(from!, '/rename'), { query: { name: to! } })
+    await (await session.client()).json('POST', containerPath(from!, '/rename'), { query: { name: to! } })
   },
 })

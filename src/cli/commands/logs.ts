@@ -1,6 +1,6 @@
 import { command } from '../command.ts'
 import { copyOutput } from '../streams.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 export const logs = command({
   usage: 'CONTAINER',
@@ -15,9 +15,9 @@ export const logs = command({
   },
   async run({ args: [name], flags, session, console }) {
     const client = await session.client()
-    const { Config: { Tty }, Id } = await client.json<{ Id: string, Config: { Tty: boolean } }>('GET', path(name!, '/json'))
+    const { Config: { Tty }, Id } = await client.json<{ Id: string, Config: { Tty: boolean } }>('GET', containerPath(name!, '/json'))
     const { details, follow, since, tail, timestamps, until } = flags
-    const stream = await client.stream('GET', path(Id, '/logs'), { query: { stdout: true, stderr: true, details, follow, since, tail, timestamps, until } })
+    const stream = await client.stream('GET', containerPath(Id, '/logs'), { query: { stdout: true, stderr: true, details, follow, since, tail, timestamps, until } })
     await copyOutput(stream, console, !Tty)
   },
 })

@@ -1,12 +1,12 @@
 import { ExitError, command } from '../command.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 export const port = command({
   usage: 'CONTAINER [PRIVATE_PORT[/PROTO]]',
   args: [1, 2],
   flags: {},
   async run({ args: [name, wanted], session, console }) {
-    const { NetworkSettings: { Ports } } = await (await session.client()).json<{ NetworkSettings: { Ports: Record<string, { HostIp: string, HostPort: string }[] | null> | null } }>('GET', path(name!, '/json'))
+    const { NetworkSettings: { Ports } } = await (await session.client()).json<{ NetworkSettings: { Ports: Record<string, { HostIp: string, HostPort: string }[] | null> | null } }>('GET', containerPath(name!, '/json'))
     const show = ({ HostIp, HostPort }: { HostIp: string, HostPort: string }): string => `${HostIp.includes(':') ? `[${HostIp}]` : HostIp}:${HostPort}`
     if (wanted === undefined) {
       for (const [from, bindings] of Object.entries(Ports ?? {})) for (const binding of bindings ?? []) console.print(`${from} -> ${show(binding)}`)

@@ -6,7 +6,7 @@ import { attachmentOf, createBody, type Attachment } from '../create/body.ts'
 import { createFlags, runFlags } from '../create/flags.ts'
 import { showProgress } from '../progress.ts'
 import { attachTo, checkTerminal, forwardSignals, useTerminal } from '../terminal.ts'
-import { path } from './lifecycle.ts'
+import { containerPath, splitTag } from '../targets.ts'
 
 type CreateInvocation = Pick<Invocation<typeof createFlags>, 'args' | 'flags' | 'given' | 'session' | 'console'>
 
@@ -32,7 +32,7 @@ async function createContainer(client: Client, { args: [image, ...words], flags,
   return Id
 }
 
-const withTag = (name: string): string => (name.includes('@') || name.lastIndexOf(':') > name.lastIndexOf('/') ? name : `${name}:latest`)
+const withTag = (name: string): string => (name.includes('@') || splitTag(name)[1] ? name : `${name}:latest`)
 
 /** Docker's exit codes of a container that did not start: 127 no such command, 126 one that can't be run, 125 the rest. */
 function startFailure(error: unknown): ExitError {
@@ -81,7 +81,7 @@ async function runContainer({ args, flags, given, session, console }: Invocation
     if (flags.cidfile) rmSync(flags.cidfile, { force: true }) // as Docker: a container that never ran leaves no file
   }
   if (flags.detach) {
-    await client.json('POST', path(id, '/start')).catch((error: unknown) => {
+    await client.json('POST', containerPath(id, '/start')).catch((error: unknown) => {
       forget()
       throw error
     })
@@ -90,19 +90,19 @@ async function runContainer({ args, flags, given, session, console }: Invocation
   }
   const detachKeys = flags['detach-keys'] || session.config.detachKeys
   const quiet = flags['sig-proxy'] && !flags.tty ? forwardSignals(client, id) : undefined
-  const stream = attachment.stdin || attachment.stdout || attachment.stderr ? await attachTo(client, path(id, '/attach'), { query: { stream: 1, ...attachment, detachKeys } }) : undefined
+  const stream = attachment.stdin || attachment.stdout || attachment.stderr ? await attachTo(client, containerPath(id, '/attach'), { query: { stream: 1, ...attachment, detachKeys } }) : undefined
   // the wait must have begun before the start: a quick process would be over, and with --rm gone
-  const exited = client.json<{ StatusCode: number }>('POST', path(id, '/wait'), { query: { condition: flags.rm ? 'removed' : 'next-exit' } })
+  const exited = client.json<{ StatusCode: number }>('POST', containerPath(id, '/wait'), { query: { condition: flags.rm ? 'removed' : 'next-exit' } })
   exited.catch(() => {}) // awaited below, unless the client detaches before
   try {
-    await client.json('POST', path(id, '/start'))
+    await client.json('POST', containerPath(id, '/start'))
   } catch (error) {
     stream?.close()
     quiet?.()
     forget()
     throw error
   }
-  const restore = flags.tty ? await useTerminal(client, console, path(id, '/resize'), { raw: attachment.stdin }) : undefined
+  const restore = flags.tty ? await useTerminal(client, console, containerPath(id, '/resize'), { raw: attachment.stdin }) : undefined
   try {
     if (!stream) console.print(id)
     else if (await stream.pump({ console, stdin: attachment.stdin, tty: flags.tty, detachKeys }) === 'detached') return 0

@@ -1,7 +1,8 @@
 import { messageOf } from '../../lib/errors.ts'
 import { ExitError, command } from '../command.ts'
 import { attachTo, checkTerminal, forwardSignals, useTerminal } from '../terminal.ts'
-import { forEach, path } from './lifecycle.ts'
+import { containerPath, forEach } from '../targets.ts'
+import { ignoreNotModified } from './lifecycle.ts'
 
 export const start = command({
   usage: 'CONTAINER [CONTAINER...]',
@@ -14,28 +15,26 @@ export const start = command({
   async run(invocation) {
     const { args, flags, session, console } = invocation
     if (!flags.attach && !flags.interactive) {
-      const code = await forEach(invocation, (client, name) => client.json('POST', path(name, '/start')).catch((error: unknown) => {
-        if ((error as { kind?: string }).kind !== 'not-modified') throw error
-      }))
+      const code = await forEach(invocation, (client, name) => client.json('POST', containerPath(name, '/start')).catch(ignoreNotModified))
       if (code) throw new ExitError(1, `Error: failed to start containers: ${args.join(', ')}`)
       return 0
     }
     if (args.length > 1) throw new ExitError(1, 'you cannot start and attach multiple containers at once')
     const client = await session.client()
-    const { Id, Config } = await client.json<{ Id: string, Config: { Tty: boolean, OpenStdin: boolean } }>('GET', path(args[0]!, '/json'))
+    const { Id, Config } = await client.json<{ Id: string, Config: { Tty: boolean, OpenStdin: boolean } }>('GET', containerPath(args[0]!, '/json'))
     const stdin = flags.interactive && Config.OpenStdin
     checkTerminal(console, { stdin, tty: Config.Tty })
     const detachKeys = flags['detach-keys'] || session.config.detachKeys
-    const stream = await attachTo(client, path(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys } })
-    const exited = client.json<{ StatusCode: number }>('POST', path(Id, '/wait'), { query: { condition: 'next-exit' } })
+    const stream = await attachTo(client, containerPath(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys } })
+    const exited = client.json<{ StatusCode: number }>('POST', containerPath(Id, '/wait'), { query: { condition: 'next-exit' } })
     exited.catch(() => {}) // awaited below, unless the client detaches before
     try {
-      await client.json('POST', path(Id, '/start'))
+      await client.json('POST', containerPath(Id, '/start'))
     } catch (error) {
       stream.close()
       throw new ExitError(1, `${messageOf(error)}\nError: failed to start containers: ${args[0]}`)
     }
-    const restore = Config.Tty ? await useTerminal(client, console, path(Id, '/resize'), { raw: stdin }) : undefined
+    const restore = Config.Tty ? await useTerminal(client, console, containerPath(Id, '/resize'), { raw: stdin }) : undefined
     const quiet = Config.Tty ? undefined : forwardSignals(client, Id)
     try {
       if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys }) === 'detached') return 0

@@ -5,7 +5,7 @@ import { binarySize, humanSize } from '../../lib/units.ts'
 import { command } from '../command.ts'
 import { formatFlag, listingLines, type Listing, type Row } from '../format/table.ts'
 import { jsonLines } from '../lines.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 interface CpuStats { cpu_usage: { total_usage: number, percpu_usage?: number[] }, system_cpu_usage?: number, online_cpus?: number }
 interface Sample {
@@ -31,14 +31,14 @@ export const stats = command({
     const listing: Listing = { format: flags.format || session.config.statsFormat || '', columns, heads }
     const named = async (): Promise<string[]> => (args.length ? args : (await client.json<{ Id: string }[]>('GET', '/containers/json', { query: { all: flags.all } })).map(({ Id }) => Id))
     if (flags['no-stream']) {
-      const samples = await Promise.all((await named()).map(async (name) => await client.json<Sample>('GET', path(name, '/stats'), { query: { stream: 0 } })))
+      const samples = await Promise.all((await named()).map(async (name) => await client.json<Sample>('GET', containerPath(name, '/stats'), { query: { stream: 0 } })))
       for (const line of listingLines(samples.map((sample) => rowOf(sample, flags['no-trunc'])), listing)) console.print(line)
       return
     }
     const latest = new Map<string, Row | undefined>()
     const follow = async (name: string): Promise<void> => {
       latest.set(name, undefined)
-      for await (const sample of jsonLines<Sample>(await client.stream('GET', path(name, '/stats'), { query: { stream: 1 } }))) latest.set(name, rowOf(sample, flags['no-trunc']))
+      for await (const sample of jsonLines<Sample>(await client.stream('GET', containerPath(name, '/stats'), { query: { stream: 1 } }))) latest.set(name, rowOf(sample, flags['no-trunc']))
       latest.delete(name)
     }
     const following = new Set<string>()
@@ -51,7 +51,7 @@ export const stats = command({
       })
     }
     const first = await named()
-    for (const name of args) await client.json<unknown>('GET', path(name, '/json'))
+    for (const name of args) await client.json<unknown>('GET', containerPath(name, '/json'))
     first.forEach(begin)
     if (args.length === 0) void followNew(client, begin)
     for (;;) {

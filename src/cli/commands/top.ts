@@ -1,6 +1,6 @@
 import { command } from '../command.ts'
 import { layOut } from '../format/table.ts'
-import { path } from './lifecycle.ts'
+import { containerPath } from '../targets.ts'
 
 export const top = command({
   usage: 'CONTAINER [ps OPTIONS]',
@@ -8,7 +8,7 @@ export const top = command({
   passThrough: true,
   flags: {},
   async run({ args: [name, ...options], session, console }) {
-    const { Titles, Processes } = await (await session.client()).json<{ Titles: string[], Processes: string[][] }>('GET', path(name!, '/top'), { query: { ps_args: options.join(' ') } })
+    const { Titles, Processes } = await (await session.client()).json<{ Titles: string[], Processes: string[][] }>('GET', containerPath(name!, '/top'), { query: { ps_args: options.join(' ') } })
     for (const line of layOut([Titles, ...Processes])) console.print(line)
   },
 })

@@ -1,6 +1,6 @@
 import { ExitError, command } from '../command.ts'
 import { limitFlags, limitsOf, restartPolicyOf } from '../create/limits.ts'
-import { forEach, path } from './lifecycle.ts'
+import { containerPath, forEach } from '../targets.ts'
 
 export const update = command({
   usage: 'CONTAINER [CONTAINER...]',
@@ -11,7 +11,7 @@ export const update = command({
     if (given.size === 0) throw new ExitError(1, 'you must provide one or more flags when using this command.')
     const body = { ...limitsOf(flags, given), ...(flags.restart && { RestartPolicy: restartPolicyOf(flags.restart) }) }
     return await forEach(invocation, async (client, name) => {
-      const { Warnings } = await client.json<{ Warnings: string[] | null }>('POST', path(name, '/update'), { body })
+      const { Warnings } = await client.json<{ Warnings: string[] | null }>('POST', containerPath(name, '/update'), { body })
       for (const warning of Warnings ?? []) console.complain(`WARNING: ${warning}`)
     })
   },
