@@ -46,6 +46,11 @@ export class Session {
     return this.#config
   }
 
+  /** The detach keys of a flag, or the person's own. */
+  detachKeys(flag: string): string | undefined {
+    return flag || this.config.detachKeys
+  }
+
   get endpoint(): Endpoint {
     const { host: hosts } = this.#flags
     if (hosts.length > 1) throw new ExitError(1, 'Specify only one -H')

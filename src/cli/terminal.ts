@@ -7,8 +7,9 @@ import { copyOutput } from './streams.ts'
 
 /** A connection to a process's streams. */
 export interface Attached {
-  /** Copies input and output until the output ends or the person detaches. */
-  pump(options: { console: Console, stdin: boolean, tty: boolean, detachKeys?: string | undefined }): Promise<'ended' | 'detached'>
+  /** Copies input and output until the output ends or the person detaches. A process with a terminal has this one for so
+   * long; its size is told at `resizePath`. */
+  pump(options: { console: Console, stdin: boolean, tty: boolean, detachKeys?: string | undefined, resizePath: string, redraw?: boolean }): Promise<'ended' | 'detached'>
   close(): void
 }
 
@@ -17,7 +18,8 @@ export async function attachTo(client: Client, path: string, ask: Ask): Promise<
   const { socket, head } = await client.hijack(path, ask)
   return {
     close: () => void socket.destroy(),
-    async pump({ console, stdin, tty, detachKeys }) {
+    async pump({ console, stdin, tty, detachKeys, resizePath, redraw = false }) {
+      const restore = tty ? await useTerminal(client, console, resizePath, { raw: stdin, redraw }) : undefined
       const input = stdin ? pumpInput(console, socket, tty ? parseDetachKeys(detachKeys ?? null) : undefined) : undefined
       if (!stdin) socket.end()
       const output = copyOutput(socket, console, !tty, head).then(() => 'ended' as const)
@@ -29,6 +31,7 @@ export async function attachTo(client: Client, path: string, ask: Ask): Promise<
       } finally {
         input?.stop()
         socket.destroy()
+        restore?.()
       }
     },
   }
@@ -71,7 +74,7 @@ export function terminalSize({ stdout }: Console): [rows: number, columns: numbe
 
 /** Gives the terminal to a process: keys pass as they are, and its size follows. `redraw` makes a process that runs
  * already draw its screen again, by a size that changes. What it returns gives the terminal back. */
-export async function useTerminal(client: Client, console: Console, resizePath: string, options: { raw: boolean, redraw?: boolean }): Promise<() => void> {
+async function useTerminal(client: Client, console: Console, resizePath: string, options: { raw: boolean, redraw: boolean }): Promise<() => void> {
   let restore: (() => void) | undefined
   if (options.raw && console.stdin.isTTY) {
     const { makeRaw } = await import('../sys/terminal.ts')

@@ -26,7 +26,7 @@ export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, ro
     mkdirSync(files.directory, { recursive: true, mode: 0o700 })
     try {
       const stdio = makeStdio(files, streams)
-      return await run(zygote, files, stdio, assemble(stdio), warn)
+      return await run(zygote, files, { stdio, stdin: streams.stdin }, assemble(stdio), warn)
     } catch (error) {
       endRun(files)
       throw error
@@ -122,7 +122,7 @@ function reopenOutputs(files: RunFiles): Outputs {
 }
 
 /** Sends the program and resolves once the process runs. */
-async function run(zygote: Zygote, files: RunFiles, stdio: Stdio, program: Program, warn: (message: string, error?: unknown) => void): Promise<LiveProcess> {
+async function run(zygote: Zygote, files: RunFiles, { stdio, stdin }: { stdio: Stdio, stdin: boolean }, program: Program, warn: (message: string, error?: unknown) => void): Promise<LiveProcess> {
   const outputs = openOutputs(files, stdio)
   const started = Promise.withResolvers<number>()
   const ended = Promise.withResolvers<number | undefined>()
@@ -138,7 +138,7 @@ async function run(zygote: Zygote, files: RunFiles, stdio: Stdio, program: Progr
   })
   try {
     const pid = await started.promise
-    return connect({ files, pid, monitorPid, events, ended: ended.promise, outputs, terminal: stdio.kind === 'terminal', stdin: stdio.kind === 'fifos' && stdio.stdin !== undefined, warn })
+    return connect({ files, pid, monitorPid, events, ended: ended.promise, outputs, terminal: stdio.kind === 'terminal', stdin, warn })
   } catch (error) {
     events.destroy()
     for (const { from } of outputs) from.destroy()

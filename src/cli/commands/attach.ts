@@ -1,5 +1,5 @@
 import { ExitError, command } from '../command.ts'
-import { attachTo, forwardSignals, useTerminal } from '../terminal.ts'
+import { attachTo, forwardSignals } from '../terminal.ts'
 import { containerPath } from '../targets.ts'
 
 interface Inspected { Id: string, Config: { Tty: boolean, OpenStdin: boolean }, State: { Running: boolean, Paused: boolean, Restarting: boolean } }
@@ -22,13 +22,12 @@ export const attach = command({
     if (stdin && Config.Tty && !console.stdin.isTTY) throw new ExitError(1, 'the input device is not a TTY')
     const exited = client.json<{ StatusCode: number }>('POST', containerPath(Id, '/wait'))
     exited.catch(() => {}) // awaited below, unless the client detaches before
-    const stream = await attachTo(client, containerPath(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys: flags['detach-keys'] || session.config.detachKeys } })
-    const restore = Config.Tty ? await useTerminal(client, console, containerPath(Id, '/resize'), { raw: stdin, redraw: true }) : undefined
+    const detachKeys = session.detachKeys(flags['detach-keys'])
+    const stream = await attachTo(client, containerPath(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys } })
     const quiet = flags['sig-proxy'] && !Config.Tty ? forwardSignals(client, Id) : undefined
     try {
-      if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys: flags['detach-keys'] || session.config.detachKeys }) === 'detached') return 0
+      if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys, resizePath: containerPath(Id, '/resize'), redraw: true }) === 'detached') return 0
     } finally {
-      restore?.()
       quiet?.()
     }
     return (await exited).StatusCode

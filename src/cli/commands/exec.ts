@@ -1,5 +1,5 @@
 import { ExitError, command } from '../command.ts'
-import { attachTo, checkTerminal, terminalSize, useTerminal } from '../terminal.ts'
+import { attachTo, checkTerminal, terminalSize } from '../terminal.ts'
 import { readEnvironment } from '../environment.ts'
 import { containerPath } from '../targets.ts'
 
@@ -22,7 +22,7 @@ export const exec = command({
     const client = await session.client()
     const { detach, interactive, tty } = flags
     if (!detach) checkTerminal(console, { stdin: interactive, tty })
-    const detachKeys = flags['detach-keys'] || session.config.detachKeys
+    const detachKeys = session.detachKeys(flags['detach-keys'])
     const size = tty ? terminalSize(console) : undefined
     const ConsoleSize = size?.[0] ? size : undefined
     const { Id } = await client.json<{ Id: string }>('POST', containerPath(name!, '/exec'), { body: {
@@ -31,12 +31,7 @@ export const exec = command({
     } })
     if (detach) return await client.json('POST', `/exec/${Id}/start`, { body: { Detach: true, Tty: tty } })
     const stream = await attachTo(client, `/exec/${Id}/start`, { body: { Detach: false, Tty: tty, ...(ConsoleSize && { ConsoleSize }) } })
-    const restore = tty ? await useTerminal(client, console, `/exec/${Id}/resize`, { raw: interactive }) : undefined
-    try {
-      if (await stream.pump({ console, stdin: interactive, tty, detachKeys }) === 'detached') return 0
-    } finally {
-      restore?.()
-    }
+    if (await stream.pump({ console, stdin: interactive, tty, detachKeys, resizePath: `/exec/${Id}/resize` }) === 'detached') return 0
     const { ExitCode } = await client.json<{ ExitCode: number | null }>('GET', `/exec/${Id}/json`)
     if (ExitCode === null) throw new ExitError(1, 'the exec ended without an exit code')
     return ExitCode

@@ -5,7 +5,7 @@ import { ExitError, command, type Invocation } from '../command.ts'
 import { attachmentOf, createBody, type Attachment } from '../create/body.ts'
 import { createFlags, runFlags } from '../create/flags.ts'
 import { showProgress } from '../progress.ts'
-import { attachTo, checkTerminal, forwardSignals, useTerminal } from '../terminal.ts'
+import { attachTo, checkTerminal, forwardSignals } from '../terminal.ts'
 import { containerPath, splitTag } from '../targets.ts'
 
 type CreateInvocation = Pick<Invocation<typeof createFlags>, 'args' | 'flags' | 'given' | 'session' | 'console'>
@@ -88,27 +88,21 @@ async function runContainer({ args, flags, given, session, console }: Invocation
     console.print(id)
     return 0
   }
-  const detachKeys = flags['detach-keys'] || session.config.detachKeys
+  const detachKeys = session.detachKeys(flags['detach-keys'])
   const quiet = flags['sig-proxy'] && !flags.tty ? forwardSignals(client, id) : undefined
-  const stream = attachment.stdin || attachment.stdout || attachment.stderr ? await attachTo(client, containerPath(id, '/attach'), { query: { stream: 1, ...attachment, detachKeys } }) : undefined
+  const stream = await attachTo(client, containerPath(id, '/attach'), { query: { stream: 1, ...attachment, detachKeys } })
   // the wait must have begun before the start: a quick process would be over, and with --rm gone
   const exited = client.json<{ StatusCode: number }>('POST', containerPath(id, '/wait'), { query: { condition: flags.rm ? 'removed' : 'next-exit' } })
   exited.catch(() => {}) // awaited below, unless the client detaches before
   try {
     await client.json('POST', containerPath(id, '/start'))
   } catch (error) {
-    stream?.close()
+    stream.close()
     quiet?.()
     forget()
     throw error
   }
-  const restore = flags.tty ? await useTerminal(client, console, containerPath(id, '/resize'), { raw: attachment.stdin }) : undefined
-  try {
-    if (!stream) console.print(id)
-    else if (await stream.pump({ console, stdin: attachment.stdin, tty: flags.tty, detachKeys }) === 'detached') return 0
-  } finally {
-    restore?.()
-  }
+  if (await stream.pump({ console, stdin: attachment.stdin, tty: flags.tty, detachKeys, resizePath: containerPath(id, '/resize') }) === 'detached') return 0
   const { StatusCode } = await exited
   quiet?.()
   return StatusCode

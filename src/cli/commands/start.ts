@@ -1,6 +1,6 @@
 import { messageOf } from '../../lib/errors.ts'
 import { ExitError, command } from '../command.ts'
-import { attachTo, checkTerminal, forwardSignals, useTerminal } from '../terminal.ts'
+import { attachTo, checkTerminal, forwardSignals } from '../terminal.ts'
 import { containerPath, forEach } from '../targets.ts'
 import { ignoreNotModified } from './lifecycle.ts'
 
@@ -24,7 +24,7 @@ export const start = command({
     const { Id, Config } = await client.json<{ Id: string, Config: { Tty: boolean, OpenStdin: boolean } }>('GET', containerPath(args[0]!, '/json'))
     const stdin = flags.interactive && Config.OpenStdin
     checkTerminal(console, { stdin, tty: Config.Tty })
-    const detachKeys = flags['detach-keys'] || session.config.detachKeys
+    const detachKeys = session.detachKeys(flags['detach-keys'])
     const stream = await attachTo(client, containerPath(Id, '/attach'), { query: { stream: 1, stdin, stdout: 1, stderr: 1, detachKeys } })
     const exited = client.json<{ StatusCode: number }>('POST', containerPath(Id, '/wait'), { query: { condition: 'next-exit' } })
     exited.catch(() => {}) // awaited below, unless the client detaches before
@@ -34,12 +34,10 @@ export const start = command({
       stream.close()
       throw new ExitError(1, `${messageOf(error)}\nError: failed to start containers: ${args[0]}`)
     }
-    const restore = Config.Tty ? await useTerminal(client, console, containerPath(Id, '/resize'), { raw: stdin }) : undefined
     const quiet = Config.Tty ? undefined : forwardSignals(client, Id)
     try {
-      if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys }) === 'detached') return 0
+      if (await stream.pump({ console, stdin, tty: Config.Tty, detachKeys, resizePath: containerPath(Id, '/resize') }) === 'detached') return 0
     } finally {
-      restore?.()
       quiet?.()
     }
     return (await exited).StatusCode
