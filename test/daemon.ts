@@ -15,9 +15,11 @@ export class TestDaemon {
   readonly socket = join(this.directory, 'berth.sock')
   #process: ChildProcess | undefined
 
-  async start(env: NodeJS.ProcessEnv = {}): Promise<void> {
+  /** `flags` are more of the daemon's; `through` is a command that executes the rest of its arguments. */
+  async start(env: NodeJS.ProcessEnv = {}, { flags = [], through = [] }: { flags?: readonly string[], through?: readonly string[] } = {}): Promise<void> {
     const at = (name: string): string => join(this.directory, name)
-    this.#process = spawn(join(root, 'bin/berth'), ['daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error'], { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
+    const [program = '', ...args] = [...through, join(root, 'bin/berth'), 'daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error', ...flags]
+    this.#process = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
     for (let tries = 0; tries < 200; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 25))
       if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return

@@ -1,6 +1,7 @@
 import { closeSync, readdirSync, readSync, writeSync } from 'node:fs'
 import { createHash, type Hash } from 'node:crypto'
 import { system } from '../lib/errors.ts'
+import { containerIdOf, type IdMaps } from '../lib/idmap.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, strerror } from '../sys/errno.ts'
 import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, openInRoot, readAttributes, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
@@ -15,8 +16,8 @@ export interface PackOptions {
   as?: string
   /** Only these paths, and whiteouts for what they say is deleted: a layer. */
   changes?: readonly Change[]
-  /** Owners are shifted back by this (user-namespace remapping). */
-  shift?: { uid: number, gid: number, size: number }
+  /** The tree is seen through a user namespace of these maps, and the archive is to have its owners. */
+  idMaps?: IdMaps | undefined
   digest?: boolean
 }
 
@@ -121,10 +122,10 @@ class Packer {
   #entry(parent: number, name: string, as: string, status: Status): void {
     const type = types.get(status.mode & S_IFMT)
     if (!type) return
-    const shift = this.#options.shift
+    const { idMaps } = this.#options
     const entry: Entry = {
       type, name: type === 'directory' ? `${as}/` : as, linkName: type === 'symlink' ? readLinkAt(parent, name) : '', mode: status.mode & 0o7777,
-      uid: status.uid - (shift?.uid ?? 0), gid: status.gid - (shift?.gid ?? 0), userName: '', groupName: '',
+      uid: idMaps ? containerIdOf(idMaps.uids, status.uid) : status.uid, gid: idMaps ? containerIdOf(idMaps.gids, status.gid) : status.gid, userName: '', groupName: '',
       size: type === 'file' ? status.size : 0, mtime: { seconds: status.seconds, nanoseconds: status.nanoseconds },
       major: type === 'char' || type === 'block' ? status.major : 0, minor: type === 'char' || type === 'block' ? status.minor : 0,
       attributes: new Map(),

@@ -1,10 +1,12 @@
 import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs'
 import { createHash, type Hash } from 'node:crypto'
 import { invalid, system } from '../lib/errors.ts'
+import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, errnoError, strerror } from '../sys/errno.ts'
 import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, RESOLVE, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
+import { actAs } from '../sys/usernamespace.ts'
 import { paddedSize, readEntry, type BlockSource, type Entry } from './tar.ts'
 import { SplitWriter } from './split.ts'
 
@@ -17,8 +19,8 @@ export interface UnpackOptions {
   rename?: { from: string, to: string }
   /** Everything belongs to this user and group; otherwise owners are the archive's. */
   owner?: { uid: number, gid: number }
-  /** Owners from 0 on become owners from this number on (user-namespace remapping). */
-  shift?: { uid: number, gid: number, size: number }
+  /** The tree is seen through a user namespace of these maps, and the archive has its owners. */
+  idMaps?: IdMaps | undefined
   /** Hash the archive's bytes. */
   digest?: boolean
   /** Write all of the archive that is not file content to this file, so that `replay` can write the archive again, byte
@@ -120,6 +122,10 @@ const EEXIST = -errno.EEXIST
  * worker thread. Every path is resolved inside the tree by the kernel; an entry whose name leads out of it by `..` ends
  * the work with an error. Errors: `invalid` for what is no archive or breaks out, `system` for a full disk and such. */
 export function unpack(fd: number, root: number, options: UnpackOptions): Unpacked {
+  return options.idMaps ? actAs(rootOf(options.idMaps), () => unpackAll(fd, root, options)) : unpackAll(fd, root, options)
+}
+
+function unpackAll(fd: number, root: number, options: UnpackOptions): Unpacked {
   const hash = options.digest ? createHash('sha256') : undefined
   const split = options.split ? new SplitWriter() : undefined
   const source = new DescriptorSource(fd, hash, split)
@@ -353,11 +359,9 @@ class Tree implements Disposable {
   }
 
   #owner(entry: Entry): { uid: number, gid: number } {
-    const { owner, shift } = this.#options
+    const { owner, idMaps } = this.#options
     const { uid, gid } = owner ?? entry
-    if (!shift) return { uid, gid }
-    if (uid >= shift.size || gid >= shift.size) throw invalid(`the owner ${uid}:${gid} of ${JSON.stringify(entry.name)} is outside the user namespace`)
-    return { uid: uid + shift.uid, gid: gid + shift.gid }
+    return idMaps ? { uid: hostIdOf(idMaps.uids, uid), gid: hostIdOf(idMaps.gids, gid) } : { uid, gid }
   }
 
   #own(fd: number, entry: Entry): void {

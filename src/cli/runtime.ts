@@ -11,7 +11,7 @@ import { readProcess } from '../runtime/bundle.ts'
 import { createContainer, leave, startContainer } from '../runtime/create.ts'
 import { exampleSpec, features } from '../runtime/describe.ts'
 import { execInContainer } from '../runtime/exec.ts'
-import { openLauncher, type Running } from '../runtime/launch.ts'
+import { openZygote, type Running } from '../runtime/launch.ts'
 import { deleteContainer, killContainer, processesOf, readState, setPaused, statsOf, updateContainer } from '../runtime/manage.ts'
 import { loadAll, statusOf } from '../runtime/state.ts'
 import { makeRaw, setWindowSize } from '../sys/terminal.ts'
@@ -97,16 +97,16 @@ function commandsOf(globals: Globals): Record<string, { short: string, command: 
   const { root } = globals
   return {
     create: { short: 'Make a container, whose process waits for start', command: command({ ...one, flags: createFlags, async run({ args: [id], flags }) {
-      const launcher = openLauncher(flags['preserve-fds'])
-      leave(await createContainer(launcher, createOptions(globals, id!, flags, false)))
+      const zygote = openZygote(flags['preserve-fds'])
+      leave(await createContainer(zygote, createOptions(globals, id!, flags, false)))
     } }) },
-    start: { short: 'Execute the process of a created container', command: command({ ...one, flags: {}, run: ({ args: [id] }) => startContainer(openLauncher(), root, id!) }) },
+    start: { short: 'Execute the process of a created container', command: command({ ...one, flags: {}, run: ({ args: [id] }) => startContainer(openZygote(), root, id!) }) },
     run: { short: 'Make a container and execute its process', command: command({ ...one, flags: { ...createFlags, detach, keep: { type: 'bool', help: 'Keep the container when it has ended' } }, async run({ args: [id], flags, console }) {
-      const launcher = openLauncher(flags['preserve-fds'])
-      const created = await createContainer(launcher, createOptions(globals, id!, flags, !flags.detach))
+      const zygote = openZygote(flags['preserve-fds'])
+      const created = await createContainer(zygote, createOptions(globals, id!, flags, !flags.detach))
       try {
         if (flags.detach) leave(created)
-        await startContainer(launcher, root, id!)
+        await startContainer(zygote, root, id!)
       } catch (error) {
         await deleteContainer(root, id!, true)
         created.running.release()
@@ -199,8 +199,8 @@ const execCommand = (globals: Globals): Command => command({
         ...(flags.apparmor && { apparmorProfile: flags.apparmor }), ...(flags['process-label'] && { selinuxLabel: flags['process-label'] }),
       }
     }
-    const launcher = openLauncher(flags['preserve-fds'])
-    const { running, terminal } = await execInContainer(launcher, {
+    const zygote = openZygote(flags['preserve-fds'])
+    const { running, terminal } = await execInContainer(zygote, {
       root: globals.root, id: id!, process: change, preserveFds: flags['preserve-fds'], ...(flags['console-socket'] && { consoleSocket: flags['console-socket'] }), ...(flags['pid-file'] && { pidFile: flags['pid-file'] }),
     })
     if (!flags.detach) return await attend(running, running.pid, terminal, console)

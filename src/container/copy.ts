@@ -3,19 +3,20 @@ import { posix } from 'node:path'
 import type { Readable } from 'node:stream'
 import { GO_MODE, type PathStat } from '../api/pathstat.ts'
 import { BerthError, invalid, notFound, system } from '../lib/errors.ts'
+import type { IdMaps } from '../lib/idmap.ts'
 import { strerror, errno } from '../sys/errno.ts'
 import { O_DIRECTORY, O_PATH, S_IFMT, fileTypes, openInRoot, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
 import { withDescriptor } from '../archive/archive.ts'
 import { cleanPath } from '../libcontainer/rootfs.ts'
 import type { Container } from './container.ts'
-import type { ContainerDeps } from './deps.ts'
+import { remapOf, type ContainerDeps } from './deps.ts'
 
 /** Runs `work` with the container's root: through its process where it runs, so that its own mounts are seen, else its
  * layers. All paths are resolved inside that root by the kernel, whatever the container does meanwhile. */
-async function withRoot<T>(deps: ContainerDeps, container: Container, work: (root: number) => Promise<T>): Promise<T> {
+async function withRoot<T>(deps: ContainerDeps, container: Container, work: (root: number, idMaps?: IdMaps) => Promise<T>): Promise<T> {
   if (!container.process) return await deps.layers.withTree(container.id, work)
   const root = openSync(`/proc/${container.process.pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY)
-  return await withDescriptor(root, work)
+  return await withDescriptor(root, () => work(root, remapOf(deps, container.record.host)))
 }
 
 function missing(container: Container, path: string): Error {
@@ -69,12 +70,12 @@ export async function statPath(deps: ContainerDeps, container: Container, path: 
 /** Archives a path: a directory with its content, named after the last component (`dir/.` is the content alone). */
 export async function copyOut(deps: ContainerDeps, container: Container, path: string, take: (stat: PathStat, stream: Readable) => Promise<void>): Promise<void> {
   if (path === '') throw invalid('bad parameter: path cannot be empty')
-  await withRoot(deps, container, async (root) => {
+  await withRoot(deps, container, async (root, idMaps) => {
     const stat = look(container, root, path)
     const clean = cleanPath(path)
     const name = posix.basename(clean)
     const as = path.endsWith('/.') ? '.' : name || '.'
-    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1') })
+    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1'), idMaps })
     await take(stat, stream)
     await packed
   })
@@ -84,13 +85,13 @@ export async function copyOut(deps: ContainerDeps, container: Container, path: s
 export async function copyIn(deps: ContainerDeps, container: Container, path: string, archive: Readable, options: { keepKinds: boolean, chown: boolean, signal: AbortSignal }): Promise<void> {
   if (path === '') throw invalid('bad parameter: path cannot be empty')
   if (container.record.host.ReadonlyRootfs) throw new BerthError('forbidden', 'container rootfs is marked read-only')
-  await withRoot(deps, container, async (root) => {
+  await withRoot(deps, container, async (root, idMaps) => {
     const directory = openInRoot(root, bytesOf(cleanPath(path)), constants.O_RDONLY | O_DIRECTORY)
     if (directory === -errno.ENOENT) throw missing(container, path)
     if (directory === -errno.ENOTDIR) throw invalid(`extraction point is not a directory: ${path}`)
     if (directory < 0) throw system(`${path}: ${strerror(-directory)}`)
     await withDescriptor(directory, async (fd) => {
-      await deps.archiver.unpack(archive, fd, { whiteouts: 'keep', keepKinds: options.keepKinds, ...(options.chown && { owner: { uid: 0, gid: 0 } }) }, options.signal)
+      await deps.archiver.unpack(archive, fd, { whiteouts: 'keep', idMaps, keepKinds: options.keepKinds, ...(options.chown && { owner: { uid: 0, gid: 0 } }) }, options.signal)
     })
   })
 }

@@ -1,15 +1,16 @@
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { availableParallelism, hostname as hostHostname, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
 import { readIfThere } from '../lib/files.ts'
-import { invalid, notFound, unsupported } from '../lib/errors.ts'
+import { rootOf } from '../lib/idmap.ts'
+import { invalid, isKind, notFound, unsupported } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
 import type { ImageConfig } from '../image/image.ts'
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
 import { checkDestination } from './mounts.ts'
-import type { ContainerDeps } from './deps.ts'
+import { remapOf, type ContainerDeps } from './deps.ts'
 import { generateName } from './names.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { bindsOf, hostnameOf, mergeEnvironment, parseSecurityOptions, type HostFacts } from './spec.ts'
@@ -69,6 +70,8 @@ export async function deleteContainerFiles(deps: ContainerDeps, id: string): Pro
 
 function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
   const directory = containerDirectory(deps, record.id)
+  const remap = remapOf(deps, record.host)
+  const root = rootOf(remap)
   mkdirSync(directory, { recursive: true, mode: 0o710 })
   if (record.host.NetworkMode.startsWith('container:')) return
   const hostname = hostnameOf(record)
@@ -81,7 +84,10 @@ function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
   const resolv = record.host.Dns.length || record.host.DnsSearch.length || record.host.DnsOptions.length
     ? [...(record.host.DnsSearch.length ? [`search ${record.host.DnsSearch.join(' ')}`] : []), ...record.host.Dns.map((server) => `nameserver ${server}`), ...(record.host.DnsOptions.length ? [`options ${record.host.DnsOptions.join(' ')}`] : [])].join('\n') + '\n'
     : (readIfThere('/etc/resolv.conf') ?? '')
-  for (const [file, text] of [['hosts', hosts + extra], ['hostname', `${hostname || hostHostname()}\n`], ['resolv.conf', resolv]] as const) writeFileSync(join(directory, file), text, { mode: 0o644 })
+  for (const [file, text] of [['hosts', hosts + extra], ['hostname', `${hostname || hostHostname()}\n`], ['resolv.conf', resolv]] as const) {
+    writeFileSync(join(directory, file), text, { mode: 0o644 })
+    if (remap) chownSync(join(directory, file), root.uid, root.gid) // the container's root may change them
+  }
 }
 
 function withDefaults(host: HostConfig, facts: HostFacts): HostConfig {
@@ -161,16 +167,30 @@ export function checkPolicyName(name: string): void {
   if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) throw invalid(`invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
 }
 
+/** A mode that names a container which there is not is bad input: to clients, 404 means the image. */
+function checkOther(deps: ContainerDeps, mode: string): void {
+  try {
+    deps.containers.resolve(mode.slice('container:'.length))
+  } catch (error) {
+    throw isKind(error, 'not-found') ? invalid(error.message, error) : error
+  }
+}
+
 function checkNetwork(deps: ContainerDeps, host: HostConfig): void {
   const { NetworkMode, PidMode, IpcMode, UTSMode, UsernsMode, CgroupnsMode } = host
-  if (NetworkMode.startsWith('container:')) deps.containers.resolve(NetworkMode.slice(10))
+  if (NetworkMode.startsWith('container:')) checkOther(deps, NetworkMode)
   else if (!['default', 'none', 'host'].includes(NetworkMode)) throw notFound(`network ${NetworkMode} not found`)
-  if (PidMode.startsWith('container:')) deps.containers.resolve(PidMode.slice(10))
+  if (PidMode.startsWith('container:')) checkOther(deps, PidMode)
   else if (PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
-  if (IpcMode.startsWith('container:')) deps.containers.resolve(IpcMode.slice(10))
+  if (IpcMode.startsWith('container:')) checkOther(deps, IpcMode)
   else if (!['private', 'host', 'none', 'shareable'].includes(IpcMode)) throw invalid('invalid IPC mode: ' + IpcMode)
   if (UTSMode !== '' && UTSMode !== 'host') throw invalid('invalid UTS mode: ' + UTSMode)
   if (UsernsMode !== '' && UsernsMode !== 'host') throw invalid('invalid user namespace mode: ' + UsernsMode)
+  if (remapOf(deps, host)) {
+    if (host.Privileged) throw invalid('privileged mode is incompatible with user namespaces.  You must run the container in the host namespace when running privileged mode')
+    if (NetworkMode === 'host') throw invalid("cannot share the host's network namespace when user namespaces are enabled")
+    if (PidMode === 'host') throw invalid('cannot share the host PID namespace when user namespaces are enabled')
+  }
   if (!['', 'host', 'private'].includes(CgroupnsMode)) throw invalid('invalid cgroup namespace mode: ' + CgroupnsMode)
 }
 

@@ -4,13 +4,18 @@ import type { Events } from '../engine/events.ts'
 import type { ExecDriver } from '../execdriver/driver.ts'
 import type { ImageStore } from '../image/store.ts'
 import type { LayerStore } from '../layer/store.ts'
+import type { IdMaps } from '../lib/idmap.ts'
 import type { KeyedLock } from '../lib/lock.ts'
 import type { Trash } from '../lib/trash.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { HostFacts } from './spec.ts'
+import type { HostConfig } from './body.ts'
 import type { ContainerStore } from './store.ts'
 import type { UserFiles } from './user.ts'
+
+/** The maps of containers' user namespaces, and the path of one that has them. */
+export interface Remap extends IdMaps { path: string }
 
 /** What the work on containers uses. */
 export interface ContainerDeps {
@@ -26,6 +31,8 @@ export interface ContainerDeps {
   lock: KeyedLock
   trees: CgroupTrees
   facts: HostFacts
+  /** Undefined where containers' users are the host's. */
+  remap: Remap | undefined
   dataRoot: string
   cgroupParent: string
   /** The user files of images that were read lately, by top layer. */
@@ -37,4 +44,9 @@ export interface ContainerDeps {
   failpoint: (name: string) => void
   /** The engine is going down: what exits now is not restarted. */
   isStopping: () => boolean
+}
+
+/** The user namespace of a container, if it has one. */
+export function remapOf(deps: Pick<ContainerDeps, 'remap'>, host: Pick<HostConfig, 'UsernsMode'>): Remap | undefined {
+  return host.UsernsMode === 'host' ? undefined : deps.remap
 }

@@ -2,12 +2,13 @@ import type { Duplex } from 'node:stream'
 import { STREAM, encodeFrame } from '../api/frames.ts'
 import { parseDetachKeys } from '../api/detach.ts'
 import { conflict, invalid, messageOf, notFound } from '../lib/errors.ts'
+import { hostIdOf } from '../lib/idmap.ts'
 import { randomId } from '../lib/ids.ts'
 import { ProcessFailure, type ExecRequest, type LiveProcess } from '../execdriver/driver.ts'
 import type { NamespaceType } from '../libcontainer/spec.ts'
 import type { ExecBody } from './body.ts'
 import type { Container } from './container.ts'
-import type { ContainerDeps } from './deps.ts'
+import { remapOf, type ContainerDeps } from './deps.ts'
 import { OutputHub, connectionSink } from './hub.ts'
 import { buildSpec, environmentOf, mergeEnvironment } from './spec.ts'
 import { containerUser, explainFailure } from './start.ts'
@@ -114,10 +115,11 @@ async function requestOf(deps: ContainerDeps, exec: Exec, options: ExecStart, st
   const [rows, columns] = options.consoleSize ?? body.ConsoleSize ?? [0, 0]
   const user = await containerUser(deps, record, body.User || record.config.User)
   const host = { ...record.host, Privileged: record.host.Privileged || body.Privileged }
-  const spec = buildSpec({ record: { ...record, host, path: body.Cmd![0]!, args: body.Cmd!.slice(1) }, user, facts: deps.facts, joined: {}, files: {}, cgroupPath: container.cgroup!.path, initPath: deps.initPath })
+  const remap = remapOf(deps, record.host)
+  const spec = buildSpec({ record: { ...record, host, path: body.Cmd![0]!, args: body.Cmd!.slice(1) }, user, facts: deps.facts, remap, joined: {}, files: {}, cgroupPath: container.cgroup!.path, initPath: deps.initPath })
   return {
-    container: container.id, id: exec.id, pid: container.process!.pid, namespaces: namespacesOf(record.host), cgroup: container.cgroup!, seccomp: spec.linux?.seccomp,
-    streams: { stdin, terminal: body.Tty ? { rows, columns } : undefined },
+    container: container.id, id: exec.id, pid: container.process!.pid, namespaces: [...namespacesOf(record.host), ...(remap ? ['user' as const] : [])], cgroup: container.cgroup!, seccomp: spec.linux?.seccomp,
+    ...(remap && { owner: hostIdOf(remap.uids, user.uid) }), streams: { stdin, terminal: body.Tty ? { rows, columns } : undefined },
     process: {
       ...spec.process!, terminal: body.Tty, args: body.Cmd!, cwd: body.WorkingDir || record.config.WorkingDir || '/',
       env: mergeEnvironment(environmentOf(record, user.home), [...(body.Tty ? ['TERM=xterm'] : []), ...body.Env]),

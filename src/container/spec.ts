@@ -1,5 +1,6 @@
-import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
 import { join, posix } from 'node:path'
+import type { IdMaps } from '../lib/idmap.ts'
 import { codeOf, invalid, unsupported } from '../lib/errors.ts'
 import { resolveCapabilities } from '../libcontainer/capabilities.ts'
 import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
@@ -94,13 +95,15 @@ export function parseSecurityOptions(options: readonly string[]): SecurityOption
 }
 
 /** What another container lends: its namespaces, by the pid of its init. */
-export interface Joined { pid?: number, ipc?: number, network?: number }
+export interface Joined { pid?: number, ipc?: number, network?: number, user?: number }
 
 export interface SpecInput {
   record: ContainerRecord
   user: ResolvedUser
   facts: HostFacts
   joined: Joined
+  /** The maps of the container's user namespace. */
+  remap: IdMaps | undefined
   /** Host paths of the files that are mounted on /etc/hosts and the like, by path in the container. */
   files: Record<string, string>
   cgroupPath: string
@@ -117,8 +120,10 @@ export function buildSpec(input: SpecInput): Spec {
   const isRoot = user.uid === 0
   const args = [record.path, ...record.args]
   const cgroupsWritable = host.Privileged || security.writableCgroups
-  const devices = devicesOf(host)
-  const sysctl = sysctlsOf(host)
+  const found = devicesOf(host)
+  // in a user namespace nobody makes device nodes: the host's are bound
+  const devices = input.remap ? [] : found.map(({ device }) => device)
+  const sysctl = sysctlsOf(host, input.remap)
   const spec: Spec = {
     ociVersion: '1.2.0',
     hostname: hostnameOf(record),
@@ -136,11 +141,12 @@ export function buildSpec(input: SpecInput): Spec {
       ...(host.OomScoreAdj && { oomScoreAdj: host.OomScoreAdj }),
       ...labelsOf(security, host, facts),
     },
-    mounts: mountsOf(input, cgroupsWritable),
+    mounts: [...mountsOf(input, cgroupsWritable), ...(input.remap ? found.map(({ device, source }): Mount => ({ destination: device.path, type: 'bind', source, options: ['bind'] })) : [])],
     linux: {
       namespaces: namespacesOf(input),
+      ...(input.remap && { uidMappings: [...input.remap.uids], gidMappings: [...input.remap.gids] }),
       cgroupsPath: input.cgroupPath,
-      resources: resourcesOf(host, devices),
+      resources: resourcesOf(host, found),
       devices,
       sysctl,
       ...(!host.Privileged && !security.unmasked && {
@@ -185,7 +191,7 @@ function labelsOf(security: SecurityOptions, host: HostConfig, facts: HostFacts)
   return { selinuxLabel: `${part('user', 'system_u')}:${part('role', 'system_r')}:${part('type', 'container_t')}:${part('level', 's0')}` }
 }
 
-function namespacesOf({ record, joined }: SpecInput): Namespace[] {
+function namespacesOf({ record, joined, remap }: SpecInput): Namespace[] {
   const { host } = record
   const namespaces: Namespace[] = [{ type: 'mount' }]
   const add = (type: Namespace['type'], mode: string, pid: number | undefined, file: string): void => {
@@ -197,6 +203,7 @@ function namespacesOf({ record, joined }: SpecInput): Namespace[] {
   add('pid', host.PidMode, joined.pid, 'pid')
   add('network', host.NetworkMode, joined.network, 'net')
   if (host.CgroupnsMode === 'private') namespaces.push({ type: 'cgroup' })
+  if (remap) add('user', '', joined.user, 'user')
   return namespaces
 }
 
@@ -213,10 +220,14 @@ function mountsOf(input: SpecInput, cgroupsWritable: boolean): Mount[] {
   ]
   if (host.NetworkMode === 'host') mounts[3] = { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', 'nosuid', 'noexec', 'nodev', readonlySys] }
   if (host.IpcMode === 'host') {
-    mounts.push({ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind'] }, { destination: '/dev/mqueue', type: 'bind', source: '/dev/mqueue', options: ['rbind'] })
+    mounts.push({ destination: '/dev/shm', type: 'bind', source: '/dev/shm', options: ['rbind'] })
+    // root of a user namespace may not mount the queues of the host's IPC namespace
+    if (!input.remap) mounts.push(mqueue)
+    else if (existsSync('/dev/mqueue')) mounts.push({ destination: '/dev/mqueue', type: 'bind', source: '/dev/mqueue', options: ['rbind'] })
   } else {
-    mounts.push({ destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] })
-    if (host.IpcMode !== 'none') mounts.push(shm(input))
+    mounts.push(mqueue)
+    if (input.joined.ipc !== undefined) mounts.push({ destination: '/dev/shm', type: 'bind', source: `/proc/${input.joined.ipc}/root/dev/shm`, options: ['bind'] })
+    else if (host.IpcMode !== 'none') mounts.push(shm(input))
   }
   const own: Mount[] = []
   for (const [destination, source] of Object.entries(files)) own.push({ destination, type: 'bind', source, options: ['rbind', 'rprivate'] })
@@ -234,6 +245,8 @@ function mountsOf(input: SpecInput, cgroupsWritable: boolean): Mount[] {
   const taken = new Set(own.map(({ destination }) => posix.resolve('/', destination)))
   return [...mounts.filter(({ destination }) => !taken.has(destination)), ...own]
 }
+
+const mqueue: Mount = { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: ['nosuid', 'noexec', 'nodev'] }
 
 const depth = (path: string): number => path.split('/').filter(Boolean).length
 
@@ -265,7 +278,7 @@ function bindMount(bind: BindMount): Mount {
   return { destination: bind.destination, type: 'bind', source: bind.source, options }
 }
 
-function sysctlsOf(host: HostConfig): Record<string, string> {
+function sysctlsOf(host: HostConfig, remap: SpecInput['remap']): Record<string, string> {
   const sysctls: Record<string, string> = {}
   for (const [name, value] of Object.entries(host.Sysctls ?? {})) {
     const ipc = /^(kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..*)$/.test(name)
@@ -278,14 +291,18 @@ function sysctlsOf(host: HostConfig): Record<string, string> {
   // Docker's defaults: any user may open low ports and send pings
   if (host.NetworkMode !== 'host' && !host.NetworkMode.startsWith('container:')) {
     sysctls['net.ipv4.ip_unprivileged_port_start'] ??= '0'
-    sysctls['net.ipv4.ping_group_range'] ??= '0 2147483647'
+    const groups = remap ? Math.max(...remap.gids.map(({ containerID, size }) => containerID + size)) : 2 ** 31
+    sysctls['net.ipv4.ping_group_range'] ??= `0 ${groups - 1}`
   }
   return sysctls
 }
 
-function devicesOf(host: HostConfig): Device[] {
-  const devices = host.Privileged ? everyDevice() : []
-  for (const { PathOnHost, PathInContainer } of host.Devices) {
+/** A device in the container, and its node on the host. */
+interface FoundDevice { device: Device, source: string, access: string }
+
+function devicesOf(host: HostConfig): FoundDevice[] {
+  const devices = host.Privileged ? everyDevice().map((device) => ({ device, source: device.path, access: 'rwm' })) : []
+  for (const { PathOnHost, PathInContainer, CgroupPermissions } of host.Devices) {
     let found: Device[]
     try {
       found = statSync(PathOnHost).isDirectory() ? everyDevice(PathOnHost) : [describeDevice(PathOnHost)]
@@ -294,7 +311,7 @@ function devicesOf(host: HostConfig): Device[] {
       throw error
     }
     const base = PathInContainer || PathOnHost
-    devices.push(...found.map((device) => ({ ...device, path: device.path === PathOnHost ? base : join(base, posix.relative(PathOnHost, device.path)) })))
+    devices.push(...found.map((device) => ({ device: { ...device, path: join(base, posix.relative(PathOnHost, device.path)) }, source: device.path, access: CgroupPermissions || 'rwm' })))
   }
   return devices
 }
@@ -316,13 +333,10 @@ function everyDevice(directory = '/dev'): Device[] {
   })
 }
 
-function deviceRulesOf(host: HostConfig, devices: readonly Device[]): DeviceRule[] {
+function deviceRulesOf(host: HostConfig, devices: readonly FoundDevice[]): DeviceRule[] {
   if (host.Privileged) return [{ allow: true, access: 'rwm' }]
   const rules: DeviceRule[] = [{ allow: false, access: 'rwm' }, ...usualDeviceRules]
-  for (const device of devices) {
-    const asked = host.Devices.find(({ PathOnHost, PathInContainer }) => device.path.startsWith(PathInContainer || PathOnHost))
-    rules.push({ allow: true, type: device.type, major: device.major!, minor: device.minor!, access: asked?.CgroupPermissions || 'rwm' })
-  }
+  for (const { device, access } of devices) rules.push({ allow: true, type: device.type, major: device.major!, minor: device.minor!, access })
   for (const rule of host.DeviceCgroupRules ?? []) {
     const match = /^([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})$/.exec(rule)
     if (!match) throw invalid(`invalid device cgroup rule format: '${rule}'`)
@@ -336,7 +350,7 @@ type Limits = Pick<HostConfig, 'Memory' | 'MemoryReservation' | 'MemorySwap' | '
   | 'CpusetCpus' | 'CpusetMems' | 'PidsLimit' | 'BlkioWeight' | 'BlkioWeightDevice' | 'BlkioDeviceReadBps' | 'BlkioDeviceWriteBps' | 'BlkioDeviceReadIOps' | 'BlkioDeviceWriteIOps'>
 
 /** The limits that a client asked for, as cgroup values. */
-export function resourcesOf(host: Limits & Partial<Pick<HostConfig, 'Privileged' | 'Devices' | 'DeviceCgroupRules'>>, devices?: readonly Device[]): Resources {
+export function resourcesOf(host: Limits & Partial<Pick<HostConfig, 'Privileged' | 'Devices' | 'DeviceCgroupRules'>>, devices?: readonly FoundDevice[]): Resources {
   const { NanoCpus } = host
   const memory = {
     ...(host.Memory && { limit: host.Memory }), ...(host.MemoryReservation && { reservation: host.MemoryReservation }),

@@ -1,12 +1,13 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { chownSync, existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { BerthError, conflict, messageOf } from '../lib/errors.ts'
+import { hostIdOf, rootOf } from '../lib/idmap.ts'
 import { readInRoot } from '../sys/fs.ts'
 import { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
 import { ProcessFailure, type Streams } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
 import { containerDirectory } from './create.ts'
-import type { ContainerDeps } from './deps.ts'
+import { remapOf, type ContainerDeps } from './deps.ts'
 import { followProcess } from './exit.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
@@ -34,14 +35,15 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const user = await containerUser(deps, record)
     const cgroup = new Cgroup(deps.trees, cgroupPathOf(deps, record))
     container.cgroup = cgroup
+    const remap = remapOf(deps, record.host)
     const spec = buildSpec({
-      record, user, facts: deps.facts, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
+      record, user, facts: deps.facts, remap, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
     })
-    for (const bind of bindsOf(record.host)) if (bind.createSource && !existsSync(bind.source)) mkdirSync(bind.source, { recursive: true })
+    for (const bind of bindsOf(record.host)) if (bind.createSource && !existsSync(bind.source)) makeSource(bind.source, rootOf(remap))
     const root = deps.layers.mount(record.id, { volatile: record.host.AutoRemove })
     deps.failpoint('start.assembled')
     openContainerLog(deps, container)
-    const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), touch: ['/.dockerenv'] })
+    const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), touch: ['/.dockerenv'], ...(remap && { rootIdMap: { userNamespace: remap.path, ...rootOf(remap) }, owner: hostIdOf(remap.uids, user.uid) }) })
     deps.failpoint('start.started')
     record.state = { status: 'running', pid: live.pid, exitCode: 0, error: '', oomKilled: false, startedAt: new Date().toISOString(), finishedAt: record.state.finishedAt }
     deps.containers.save(container)
@@ -62,6 +64,12 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     if (record.host.AutoRemove) await removeContainer(deps, container, { force: true, locked: true })
     throw error
   }
+}
+
+/** A host directory that a container asks for belongs to the container's root. */
+function makeSource(path: string, { uid, gid }: { uid: number, gid: number }): void {
+  mkdirSync(path, { recursive: true })
+  chownSync(path, uid, gid)
 }
 
 const START_FAILED = 'failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: '
@@ -102,17 +110,19 @@ function etcFiles(deps: ContainerDeps, record: ContainerRecord): Record<string, 
 }
 
 function joinedOf(deps: ContainerDeps, { host }: ContainerRecord): Joined {
-  const pidOf = (mode: string, what: string): number | undefined => {
-    if (!mode.startsWith('container:')) return undefined
+  const joined: Joined = {}
+  const join = (kind: 'pid' | 'ipc' | 'network', mode: string, what: string): void => {
+    if (!mode.startsWith('container:')) return
     const other = deps.containers.resolve(mode.slice(10))
     if (!other.process) throw conflict(`cannot join ${what} of a non running container: ${other.id}`)
-    return other.process.pid
+    if (kind === 'ipc' && !/^(shareable$|container:)/.test(other.record.host.IpcMode)) throw conflict(`can't join IPC of container ${mode.slice(10)}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`)
+    joined[kind] = other.process.pid
+    // a namespace belongs to a user namespace: who shares the one shares the other
+    if (remapOf(deps, host) && remapOf(deps, other.record.host)) joined.user = other.process.pid
   }
-  const joined: Joined = {}
-  const [pid, ipc, network] = [pidOf(host.PidMode, 'PID'), pidOf(host.IpcMode, 'IPC'), pidOf(host.NetworkMode, 'network')]
-  if (pid !== undefined) joined.pid = pid
-  if (ipc !== undefined) joined.ipc = ipc
-  if (network !== undefined) joined.network = network
+  join('pid', host.PidMode, 'PID')
+  join('ipc', host.IpcMode, 'IPC')
+  join('network', host.NetworkMode, 'network')
   return joined
 }
 

@@ -27,6 +27,7 @@ import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
 import { Zygote } from '../sys/zygote.ts'
 import type { DaemonOptions } from './options.ts'
+import { openRemap } from './remap.ts'
 import { systemRoutes } from './system.ts'
 
 const CGROUP_PARENT = '/berth'
@@ -51,16 +52,18 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const events = new Events()
   const zygote = Zygote.start()
   const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
+  const remap = options.usernsRemap ? await openRemap(zygote, options.usernsRemap, { dataRoot, execRoot }) : undefined
   let stopping = false
   const deps: ContainerDeps = {
     containers, images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor: existsSync('/sys/kernel/security/apparmor'), selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
-    ...hooks, isStopping: () => stopping,
+    remap, ...hooks, isStopping: () => stopping,
   }
   await recover(deps, trees, hooks.warn)
   engine.onShutdown(async () => {
     await trash.settled()
     zygote.stop()
+    remap?.[Symbol.dispose]()
     archiver[Symbol.dispose]()
     graph.close()
   })

@@ -17,6 +17,8 @@ export interface DaemonOptions {
   logLevel: string
   labels: string[]
   liveRestore: boolean
+  /** USER[:GROUP] whose subordinate ids containers' users are; '' for none. */
+  usernsRemap: string
   /** For tcp:// hosts; undefined where they are served in the clear. */
   tls: TlsOptions | undefined
 }
@@ -24,7 +26,7 @@ export interface DaemonOptions {
 const flags = {
   host: { type: 'string', short: 'H', multiple: true }, 'data-root': { type: 'string' }, 'exec-root': { type: 'string' }, pidfile: { type: 'string', short: 'p' },
   'storage-driver': { type: 'string', short: 's' }, 'exec-driver': { type: 'string' }, debug: { type: 'boolean', short: 'D' }, 'log-level': { type: 'string', short: 'l' },
-  label: { type: 'string', multiple: true }, 'config-file': { type: 'string' }, 'live-restore': { type: 'boolean' },
+  label: { type: 'string', multiple: true }, 'config-file': { type: 'string' }, 'live-restore': { type: 'boolean' }, 'userns-remap': { type: 'string' },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -63,6 +65,6 @@ export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Da
   return {
     tls, hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
     storageDriver: get('storage-driver', env['DOCKER_DRIVER'] ?? ''), execDriver: get('exec-driver', 'native'), debug: get('debug', false), logLevel: get('log-level', 'info'),
-    labels: get('label', []), liveRestore: get('live-restore', false),
+    labels: get('label', []), liveRestore: get('live-restore', false), usernsRemap: get('userns-remap', ''),
   }
 }

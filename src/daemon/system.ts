@@ -67,7 +67,7 @@ function infoOf({ containers, images, layers, trees, options, events }: SystemDe
     CgroupDriver: 'cgroupfs', CgroupVersion: String(trees.version), NEventsListener: events.listeners, KernelVersion: release(), OperatingSystem: os, OSVersion: '', OSType: 'linux', Architecture: machine,
     NCPU: availableParallelism(), MemTotal: totalmem(), IndexServerAddress: '', RegistryConfig: { InsecureRegistryCIDRs: [], IndexConfigs: {}, Mirrors: [] }, GenericResources: null, HttpProxy: '', HttpsProxy: '', NoProxy: '',
     Name: hostname(), Labels: options.labels, ExperimentalBuild: false, ServerVersion: BERTH_VERSION, Runtimes: { berth: { path: 'berth' } }, DefaultRuntime: 'berth', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: options.liveRestore, Isolation: '', InitBinary: '', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin'], Warnings: [],
+    LiveRestoreEnabled: options.liveRestore, Isolation: '', InitBinary: '', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(options.usernsRemap ? ['name=userns'] : [])], Warnings: [],
   }
 }
 

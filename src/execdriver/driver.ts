@@ -1,7 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 import { BerthError } from '../lib/errors.ts'
 import type { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
-import type { RootMount } from '../libcontainer/rootfs.ts'
+import type { RootIdMap, RootMount } from '../libcontainer/rootfs.ts'
 import type { NamespaceType, ProcessSpec, Spec } from '../libcontainer/spec.ts'
 import type { Seccomp } from '../libcontainer/seccomp/profile.ts'
 
@@ -17,6 +17,10 @@ export interface StartRequest {
   streams: Streams
   /** Files that are made, empty, in the root. */
   touch: readonly string[]
+  /** The maps that the root's files get. */
+  rootIdMap?: RootIdMap
+  /** The host's id of the process's user, to whom its pipes belong. 0 if not given. */
+  owner?: number
 }
 
 /** A further process in a running container. */
@@ -31,6 +35,7 @@ export interface ExecRequest {
   seccomp?: Seccomp | undefined
   cgroup: Cgroup
   streams: Streams
+  owner?: number
 }
 
 /** A process that has begun. It outlives the engine; its output waits in its pipes until somebody reads. */

@@ -1,4 +1,4 @@
-import { closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
+import { chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
@@ -21,11 +21,11 @@ import { ProcessFailure, type ExecDriver, type LiveProcess, type Recovered, type
 export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, root: string, trees: CgroupTrees, warn: (message: string, error?: unknown) => void }): ExecDriver {
   const filesOf = (container: string, exec?: string): RunFiles => runFiles(exec ? join(root, container, 'exec', exec) : join(root, container))
 
-  const launch = async (files: RunFiles, streams: Streams, assemble: (stdio: Stdio) => Program): Promise<LiveProcess> => {
+  const launch = async (files: RunFiles, { streams, owner = 0 }: { streams: Streams, owner?: number }, assemble: (stdio: Stdio) => Program): Promise<LiveProcess> => {
     endRun(files) // of a run before a crash
     mkdirSync(files.directory, { recursive: true, mode: 0o700 })
     try {
-      const stdio = makeStdio(files, streams)
+      const stdio = makeStdio(files, streams, owner)
       return await run(zygote, files, { stdio, stdin: streams.stdin }, assemble(stdio), warn)
     } catch (error) {
       endRun(files)
@@ -35,8 +35,8 @@ export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, ro
 
   return {
     name: 'native',
-    start: ({ streams, id, ...request }) => launch(filesOf(id), streams, (stdio) => assembleStart({ id, ...request, trees, stdio, files: filesOf(id), sourceKind })),
-    exec: ({ streams, id, container, seccomp, ...request }) => launch(filesOf(container, id), streams, (stdio) => assembleExec({ ...request, ...(seccomp && { seccomp }), stdio, files: filesOf(container, id) })),
+    start: (request) => launch(filesOf(request.id), request, (stdio) => assembleStart({ ...request, trees, stdio, files: filesOf(request.id), sourceKind })),
+    exec: (request) => launch(filesOf(request.container, request.id), request, (stdio) => assembleExec({ ...request, stdio, files: filesOf(request.container, request.id) })),
     recover(container) {
       const files = filesOf(container)
       adoptExecs(files)
@@ -94,9 +94,12 @@ const sourceKind = (source: string): 'directory' | 'file' => {
   }
 }
 
-function makeStdio(files: RunFiles, { terminal, stdin }: Streams): Stdio {
+function makeStdio(files: RunFiles, { terminal, stdin }: Streams, owner: number): Stdio {
   if (terminal) return { kind: 'terminal', ...terminal }
-  for (const fifo of [files.stdout, files.stderr, ...(stdin ? [files.stdin] : [])]) makeFifo(fifo, 0o600)
+  for (const fifo of [files.stdout, files.stderr, ...(stdin ? [files.stdin] : [])]) {
+    makeFifo(fifo, 0o600)
+    if (owner) chownSync(fifo, owner, 0)
+  }
   return { kind: 'fifos', stdout: files.stdout, stderr: files.stderr, ...(stdin && { stdin: files.stdin }) }
 }
 

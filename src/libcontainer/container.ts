@@ -5,12 +5,13 @@ import { CHILD_PID, EXIT_STATUS, Program, type Pointer, type Register } from '..
 import { openEvents } from '../sys/zygote.ts'
 import { errno } from '../sys/errno.ts'
 import { invalid } from '../lib/errors.ts'
+import { formatIdMap, rootOf, type IdMapping, type IdMaps } from '../lib/idmap.ts'
 import type { Cgroup, CgroupTrees } from './cgroups/cgroup.ts'
 import { compileDeviceRules } from './cgroups/devices.ts'
 import { MOUNT_ATTR, parseMountOptions, type MountOptions } from './mountflags.ts'
 import { candidatesFor, finishProcess, hideFromTracing, prepareLabels, setOomScore, type Streams } from './process.ts'
-import { RootfsSteps, cleanPath, type RootMount } from './rootfs.ts'
-import type { IdMapping, Mount, NamespaceType, ProcessSpec, Resources, Spec } from './spec.ts'
+import { ELSEWHERE, RootfsSteps, cleanPath, type RootIdMap, type RootMount } from './rootfs.ts'
+import type { Mount, NamespaceType, ProcessSpec, Resources, Spec } from './spec.ts'
 import type { Seccomp } from './seccomp/profile.ts'
 
 /** Where a process's streams come from: FIFOs, of which stdin may be missing (then it is /dev/null); a new terminal of
@@ -40,6 +41,8 @@ export interface ContainerStart {
   id: string
   spec: Spec
   root: RootMount
+  /** The maps that the root's files get; the container has, or joins, a user namespace with the same. */
+  rootIdMap?: RootIdMap | undefined
   trees: CgroupTrees
   cgroup: Cgroup
   stdio: Stdio
@@ -64,7 +67,8 @@ export function assembleStart(start: ContainerStart): Program {
   const linux = spec.linux ?? {}
   const namespaces = new Map((linux.namespaces ?? []).map((namespace) => [namespace.type, namespace.path]))
   const own = (type: NamespaceType): boolean => namespaces.has(type) && !namespaces.get(type)
-  const userNamespace = own('user')
+  const joinedUser = namespaces.get('user')
+  const inUserNamespace = namespaces.has('user')
   const p = new Program()
   openMonitor(p, start.files)
   makeCgroup(p, cgroup, linux.resources ?? {})
@@ -77,14 +81,15 @@ export function assembleStart(start: ContainerStart): Program {
   let flags = BigInt(CLONE_PIDFD)
   for (const type of ['mount', 'uts', 'ipc', 'user', 'pid', 'network', 'time'] as const) if (own(type)) flags |= BigInt(CLONE[type])
   const pidfd = cloneInto(p, flags, cgroup)
-  const sync = userNamespace ? writeIdMaps(p, linux.uidMappings ?? [], linux.gidMappings ?? []) : undefined
+  const sync = own('user') ? writeIdMaps(p, linux.uidMappings ?? [], linux.gidMappings ?? []) : undefined
 
   hideFromTracing(p)
   p.sys('child', 'setsid', [])
   p.sys('child', 'umask', [0])
   joinCgroup(p, cgroup)
   sync?.()
-  for (const type of ['user', 'ipc', 'uts', 'network', 'cgroup', 'time'] as const) {
+  const enterUser = joinedUser ? prepareToJoinUser(p, joinedUser, { uids: linux.uidMappings ?? [], gids: linux.gidMappings ?? [] }) : undefined
+  for (const type of ['ipc', 'uts', 'network', 'cgroup', 'time'] as const) {
     const path = namespaces.get(type)
     if (path) joinNamespace(p, 'child', type, path)
   }
@@ -98,9 +103,9 @@ export function assembleStart(start: ContainerStart): Program {
 
   const nullDevice = p.register()
   p.sys('child', 'openat', [AT_FDCWD, '/dev/null', 0o10000000 | O_CLOEXEC], { out: nullDevice, doing: 'open /dev/null' })
-  rootfs.begin(spec, start.root)
+  rootfs.begin(spec, start.root, inUserNamespace ? { idMap: start.rootIdMap } : undefined)
   const terminal = spec.process.terminal && start.stdio.kind === 'terminal' ? { master: p.register(), slave: streams.stdin, ...start.stdio } : undefined
-  buildRootfs(rootfs, start, userNamespace, namespaces.has('cgroup'))
+  buildRootfs(rootfs, start, inUserNamespace, namespaces.has('cgroup'))
   if (terminal) {
     rootfs.openTerminal(terminal.master, terminal.slave)
     handTerminal(p, pidfd, terminal)
@@ -117,6 +122,7 @@ export function assembleStart(start: ContainerStart): Program {
   rootfs.pivot()
   p.sys('child', 'close', [rootfs.root])
   if (spec.root?.readonly) rootfs.readonlyRoot()
+  enterUser?.()
 
   finishProcess(p, spec.process, streams, {
     seccomp: linux.seccomp, writeLabels, makeDirectory: true, controllingTerminal: terminal !== undefined, dieWithMonitor: !gate,
@@ -147,7 +153,7 @@ export interface ContainerExec {
   pid: number
   namespaces: readonly NamespaceType[]
   cgroup: Cgroup
-  seccomp?: Seccomp
+  seccomp?: Seccomp | undefined
   stdio: Stdio
   files: MonitorFiles
   /** The file to execute, where it is not what args[0] says. */
@@ -341,6 +347,21 @@ function becomeRoot(p: Program): void {
   p.sys('child', 'setresuid', [0, 0, 0], { doing: 'become root of the user namespace' })
 }
 
+/** Has the child make files as the root of a user namespace that it is to join. It joins last, by what is returned: the
+ * namespaces that it has by then are the host's to manage, and whoever is root in the user namespace can't change them. */
+function prepareToJoinUser(p: Program, path: string, maps: IdMaps): () => void {
+  const { uid, gid } = rootOf(maps)
+  const fd = p.register()
+  p.sys('child', 'openat', [AT_FDCWD, path, constants.O_RDONLY | O_CLOEXEC], { out: fd, doing: `open the user namespace ${path}` })
+  p.sys('child', 'setfsgid', [gid])
+  p.sys('child', 'setfsuid', [uid])
+  return () => {
+    p.sys('child', 'setns', [fd, CLONE.user], { doing: `join the user namespace ${path}` })
+    p.sys('child', 'close', [fd])
+    becomeRoot(p)
+  }
+}
+
 /** A path in the child's /proc, completed once its pid is known. "///proc/" is eight bytes, so that the number, at the
  * next multiple of eight, follows it. */
 function childProcPath(p: Program, file: string): Pointer {
@@ -362,7 +383,7 @@ function writeIdMaps(p: Program, uids: readonly IdMapping[], gids: readonly IdMa
   p.sys('pre', 'pipe2', [ends, O_CLOEXEC], { doing: 'make a pipe' })
   const fd = p.register()
   for (const [file, mappings] of [['uid_map', uids], ['gid_map', gids]] as const) {
-    const text = mappings.map(({ containerID, hostID, size }) => `${containerID} ${hostID} ${size}\n`).join('')
+    const text = formatIdMap(mappings)
     p.sys('post', 'openat', [AT_FDCWD, childProcPath(p, file), constants.O_WRONLY | O_CLOEXEC], { out: fd, doing: `write ${file}` })
     p.sys('post', 'write', [fd, text, Buffer.byteLength(text)], { doing: `write ${file}` })
     p.sys('post', 'close', [fd])
@@ -426,7 +447,9 @@ function buildRootfs(rootfs: RootfsSteps, start: ContainerStart, userNamespace: 
       if (!mount.source) throw invalid(`the bind mount on ${destination} has no source`)
       const mapping = start.idMapping?.(mount, options)
       if (options.idmap && !mapping) throw invalid(`the mount on ${destination} has ids to map, but no mapping`)
-      const prepared = mapping === undefined ? undefined : rootfs.prepareIdMapped(mount.source, options, mapping)
+      const recursive = options.idmap === 'ridmap' || options.recursive && options.idmap !== 'idmap'
+      const prepared = mapping === undefined && !userNamespace && !ELSEWHERE.test(mount.source) ? undefined
+        : rootfs.prepare(mount.source, { recursive: options.recursive, ...(mapping && { idMap: { userNamespace: mapping, recursive } }) })
       rootfs.bind(mount.source, destination, start.sourceKind(mount.source), { ...options, bind: true }, prepared)
     } else if (!mount.type) throw invalid(`the mount on ${destination} has no type`)
     else if (mount.type === 'tmpfs' && options.set & MOUNT_ATTR.RDONLY) {

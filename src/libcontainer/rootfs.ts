@@ -13,13 +13,23 @@ export type RootMount =
   | { type: 'overlay', target: string, options: string, workdir: string }
   | { type: 'bind', target: string, source: string }
 
-/** Descriptors of the monitor's from this number on are mounts with mapped ids. */
-const FIRST_PREPARED = 61
+/** How the root of a container with a user namespace is mounted: with the maps of the user namespace at a path, in which
+ * the host's ids `uid` and `gid` are root; without them the owners of the files are as on disk. */
+export interface RootIdMap { userNamespace: string, uid: number, gid: number }
+
+/** Descriptors of the monitor's from this number on are mounts that it has opened for the container. */
+const FIRST_PREPARED = 128
+const MOST_PREPARED = 500
 const AT_RECURSIVE = 0x8000
 const OPEN_TREE_CLONE = 1
 const MOVE_MOUNT_F_EMPTY_PATH = 0x04
 const MOVE_EMPTY_PATHS = MOVE_MOUNT_F_EMPTY_PATH | 0x40 // MOVE_MOUNT_T_EMPTY_PATH
 const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
+const CLONE_NEWNS = 0x00020000
+const PR_SET_SECUREBITS = 28
+const SECBIT_NO_SETUID_FIXUP = 4
+/** A bind mount's source in the file system of a process. */
+export const ELSEWHERE = /^\/proc\/(\d+)\/root(\/.*)$/
 const MNT_DETACH = 2
 const MS_BIND = 4096
 const S_IFREG = 0o100000
@@ -55,16 +65,80 @@ export class RootfsSteps {
     return this.#root
   }
 
-  /** Makes the mount namespace the container's own and mounts its root. */
-  begin(spec: Spec, rootMount: RootMount): void {
+  /** Makes the mount namespace the container's own and mounts its root. In a user namespace that is the monitor's work:
+ * the child can neither reach the directories above the root nor mount what is not its own. */
+  begin(spec: Spec, rootMount: RootMount, user?: { idMap: RootIdMap | undefined }): void {
     const p = this.#program
-    p.sys('child', 'mount', ['none', '/', 0, rootPropagation(spec.linux?.rootfsPropagation), 0], { doing: 'make the mounts private' })
-    if (rootMount.type === 'overlay') {
-      p.sys('child', 'chdir', [rootMount.workdir], { doing: `open ${rootMount.workdir}` })
-      p.sys('child', 'mount', ['overlay', rootMount.target, 'overlay', 0, rootMount.options], { doing: `mount the root file system on ${rootMount.target}` })
-    } else p.sys('child', 'mount', [rootMount.source, rootMount.target, 0, MS_BIND | MS.REC, 0], { doing: `mount ${rootMount.source} on ${rootMount.target}` })
+    const { target } = rootMount
+    const private_ = (): void => p.sys('child', 'mount', ['none', '/', 0, rootPropagation(spec.linux?.rootfsPropagation), 0], { doing: 'make the mounts private' })
+    if (user) {
+      const tree = this.#prepareRoot(rootMount, user.idMap)
+      // the clone of the mount namespace takes the working directory along: a place to mount on that needs no path
+      p.sys('pre', 'chdir', [target], { doing: `open ${target}` })
+      p.sys('post', 'chdir', ['/'])
+      private_()
+      p.sys('child', 'move_mount', [tree, '', AT_FDCWD, '', MOVE_EMPTY_PATHS], { doing: `mount the root file system on ${target}` })
+      p.set(this.#root, tree)
+      return
+    }
+    private_()
+    if (rootMount.type === 'overlay') this.#mountOverlay('child', rootMount)
+    else p.sys('child', 'mount', [rootMount.source, target, 0, MS_BIND | MS.REC, 0], { doing: `mount ${rootMount.source} on ${target}` })
     // a shared parent mount would carry pivot_root's changes to the host
-    p.sys('child', 'openat', [AT_FDCWD, rootMount.target, O_PATH | O_DIRECTORY | O_CLOEXEC], { out: this.#root, doing: `open ${rootMount.target}` })
+    p.sys('child', 'openat', [AT_FDCWD, target, O_PATH | O_DIRECTORY | O_CLOEXEC], { out: this.#root, doing: `open ${target}` })
+  }
+
+  #mountOverlay(stage: 'pre' | 'child', { workdir, target, options }: RootMount & { type: 'overlay' }): void {
+    this.#program.sys(stage, 'chdir', [workdir], { doing: `open ${workdir}` })
+    this.#program.sys(stage, 'mount', ['overlay', target, 'overlay', 0, options], { doing: `mount the root file system on ${target}` })
+  }
+
+  /** Opens the root in the monitor. An overlay stands on layers with mapped ids (mount_setattr(2)): the directory of all
+   * layers gets the maps, in a mount namespace that is left again. */
+  #prepareRoot(rootMount: RootMount, idMap: RootIdMap | undefined): number {
+    const p = this.#program
+    if (rootMount.type === 'bind') return this.prepare(rootMount.source, { recursive: true, ...(idMap && { idMap: { ...idMap, recursive: true } }) })
+    const { workdir, target } = rootMount
+    return this.#elsewhere('/proc/self/ns/mnt', 'unshare', () => {
+      p.sys('pre', 'mount', ['none', '/', 0, MS.SLAVE | MS.REC, 0], { doing: 'make the mounts private' })
+      if (idMap) {
+        const layers = this.prepare(workdir, { recursive: false, idMap: { ...idMap, recursive: false } })
+        p.sys('pre', 'move_mount', [layers, '', AT_FDCWD, workdir, MOVE_MOUNT_F_EMPTY_PATH], { doing: `map the ids of ${workdir}` })
+      }
+      // overlayfs makes what it needs as whoever mounts it, who must be somebody in the maps, and may do all the same
+      if (idMap) this.#actAs(idMap, () => this.#mountOverlay('pre', rootMount))
+      else this.#mountOverlay('pre', rootMount)
+      return this.prepare(target, { recursive: false })
+    })
+  }
+
+  /** Has the monitor make files for other ids, with all its capabilities (capabilities(7), SECBIT_NO_SETUID_FIXUP). */
+  #actAs({ uid, gid }: { uid: number, gid: number }, work: () => void): void {
+    const p = this.#program
+    p.sys('pre', 'prctl', [PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0], { doing: 'keep capabilities' })
+    p.sys('pre', 'setfsgid', [gid])
+    p.sys('pre', 'setfsuid', [uid])
+    work()
+    p.sys('pre', 'setfsuid', [0])
+    p.sys('pre', 'setfsgid', [0])
+    p.sys('pre', 'prctl', [PR_SET_SECUREBITS, 0, 0, 0, 0], { doing: 'let capabilities follow the user' })
+  }
+
+  /** Has the monitor do something in another mount namespace, one of its own or that of a path, and come back. */
+  #elsewhere<T>(path: string, how: 'unshare' | 'join', work: () => T): T {
+    const p = this.#program
+    const back = p.register()
+    p.sys('pre', 'openat', [AT_FDCWD, '/proc/self/ns/mnt', O_CLOEXEC], { out: back, doing: 'open the mount namespace' })
+    if (how === 'unshare') p.sys('pre', 'unshare', [CLONE_NEWNS], { doing: 'make a mount namespace' })
+    else {
+      p.sys('pre', 'openat', [AT_FDCWD, path, O_CLOEXEC], { out: this.#scratch, doing: `open ${path}` })
+      p.sys('pre', 'setns', [this.#scratch, CLONE_NEWNS], { doing: `join the mount namespace ${path}` })
+      p.sys('pre', 'close', [this.#scratch])
+    }
+    const result = work()
+    p.sys('pre', 'setns', [back, CLONE_NEWNS], { doing: "return to the host's mounts" })
+    p.sys('pre', 'close', [back])
+    return result
   }
 
   /** Makes the root the root. */
@@ -154,23 +228,30 @@ export class RootfsSteps {
     if (options.setRecursive || options.clearRecursive || below) change(AT_RECURSIVE, this.#attributes(options.setRecursive, options.clearRecursive, below))
   }
 
-  /** Opens a source whose owners are mapped as in the user namespace at a path (mount_setattr(2), "ID-mapped mounts"). It
-   * takes the host's own capabilities, so it happens before there is a child. Returns the descriptor for `bind`. */
-  prepareIdMapped(source: string, options: MountOptions, userNamespace: string): number {
+  /** Opens a source in the monitor, which has the host's own capabilities and paths, and returns the descriptor for
+   * `bind`. With `idMap` its owners are mapped as in the user namespace at a path (mount_setattr(2), "ID-mapped mounts").
+   * A source `/proc/PID/root/…` is opened in that process's mount namespace, since no mount can be cloned from outside
+   * (open_tree(2)). */
+  prepare(source: string, { recursive, idMap }: { recursive: boolean, idMap?: { userNamespace: string, recursive: boolean } }): number {
+    const inside = ELSEWHERE.exec(source)
+    if (inside) return this.#elsewhere(`/proc/${inside[1]}/ns/mnt`, 'join', () => this.prepare(inside[2]!, { recursive, ...(idMap && { idMap }) }))
     const p = this.#program
-    const what = `map the ids of ${source}`
+    if (this.#prepared === MOST_PREPARED) throw invalid(`more than ${MOST_PREPARED} mounts`)
     const tree = FIRST_PREPARED + this.#prepared++
-    if (this.#prepared > 30) throw invalid('more than 30 mounts with mapped ids')
-    const recursive = options.idmap === 'ridmap' || options.recursive && options.idmap !== 'idmap'
+    const keepAs = (fd: number, what: string): void => {
+      p.sys('pre', 'dup3', [this.#scratch, fd, O_CLOEXEC], { doing: what })
+      p.sys('pre', 'close', [this.#scratch])
+    }
+    p.sys('pre', 'open_tree', [AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC | (recursive ? AT_RECURSIVE : 0)], { out: this.#scratch, doing: `open ${source}` })
+    keepAs(tree, `open ${source}`)
+    p.sys('post', 'close', [tree])
+    if (!idMap) return tree
+    const what = `map the ids of ${source}`
     const attributes = this.#attributes(MOUNT_ATTR.IDMAP, 0)
     attributes.writeBigUInt64LE(BigInt(FIRST_PREPARED - 1), 24) // userns_fd
-    p.sys('pre', 'openat', [AT_FDCWD, userNamespace, O_CLOEXEC], { out: this.#scratch, doing: `open ${userNamespace}` })
-    p.sys('pre', 'dup3', [this.#scratch, FIRST_PREPARED - 1, O_CLOEXEC], { doing: what })
-    p.sys('pre', 'close', [this.#scratch])
-    p.sys('pre', 'open_tree', [AT_FDCWD, source, OPEN_TREE_CLONE | O_CLOEXEC | (options.recursive ? AT_RECURSIVE : 0)], { out: this.#scratch, doing: what })
-    p.sys('pre', 'dup3', [this.#scratch, tree, O_CLOEXEC], { doing: what })
-    p.sys('pre', 'close', [this.#scratch])
-    p.sys('pre', 'mount_setattr', [tree, '', AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), attributes, 32], { doing: what })
+    p.sys('pre', 'openat', [AT_FDCWD, idMap.userNamespace, O_CLOEXEC], { out: this.#scratch, doing: `open ${idMap.userNamespace}` })
+    keepAs(FIRST_PREPARED - 1, what)
+    p.sys('pre', 'mount_setattr', [tree, '', AT_EMPTY_PATH | (idMap.recursive ? AT_RECURSIVE : 0), attributes, 32], { doing: what })
     return tree
   }
 

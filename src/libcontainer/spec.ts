@@ -1,3 +1,4 @@
+import type { IdMapping } from '../lib/idmap.ts'
 import type { Seccomp } from './seccomp/profile.ts'
 
 /** The OCI runtime specification 1.2, config.json, as far as Linux goes. libcontainer's only input: the engine writes one
@@ -43,7 +44,6 @@ export interface Mount {
   gidMappings?: IdMapping[]
 }
 
-export interface IdMapping { containerID: number, hostID: number, size: number }
 export type NamespaceType = 'pid' | 'network' | 'mount' | 'ipc' | 'uts' | 'user' | 'cgroup' | 'time'
 export interface Namespace { type: NamespaceType, path?: string }
 export interface Device { type: 'c' | 'b' | 'u' | 'p', path: string, major?: number, minor?: number, fileMode?: number, uid?: number, gid?: number }

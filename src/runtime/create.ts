@@ -2,17 +2,22 @@ import { openSync, closeSync, constants, statSync, unlinkSync, writeFileSync, wr
 import { dirname, posix } from 'node:path'
 import { invalid, messageOf, system } from '../lib/errors.ts'
 import { readIfThere } from '../lib/files.ts'
+import { formatIdMap, parseIdMap } from '../lib/idmap.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
 import { GATE, TERMINAL_FD, assembleStart, type Stdio } from '../libcontainer/container.ts'
-import type { IdMapping, Mount, Spec } from '../libcontainer/spec.ts'
+import type { Mount, Spec } from '../libcontainer/spec.ts'
 import { makeFifo, takeDescriptor } from '../sys/fs.ts'
 import { sendSignal } from '../sys/signal.ts'
 import { sendDescriptor } from '../sys/terminal.ts'
+import { openUserNamespace, readIdMaps, type UserNamespace } from '../sys/usernamespace.ts'
+import type { Zygote } from '../sys/zygote.ts'
 import { readBundle } from './bundle.ts'
 import { runHooks, runHooksInside } from './hooks.ts'
-import { INHERITED, execute, withUserNamespace, type Launcher, type Running } from './launch.ts'
+import { INHERITED, execute, type Running } from './launch.ts'
 import { claim, forget, keep, load, ownerOf, startTimeOf, statusOf, type Files, type Kept } from './state.ts'
+
+type Linux = NonNullable<Spec['linux']>
 
 export interface CreateOptions {
   root: string
@@ -29,11 +34,11 @@ export interface CreateOptions {
 export interface Created { files: Files, kept: Kept, running: Running, terminal?: number }
 
 /** Makes a container of a bundle, up to its process, which waits for `startContainer`. A failure leaves nothing. */
-export async function createContainer(launcher: Launcher, options: CreateOptions): Promise<Created> {
+export async function createContainer(zygote: Zygote, options: CreateOptions): Promise<Created> {
   const { directory: bundle, spec, rootfs } = readBundle(options.bundle)
   if (!spec.process) throw invalid('process property must not be empty')
   const terminal = spec.process.terminal === true
-  spec.linux = withDeviceRules(spec.linux ?? {})
+  spec.linux = withJoinedMaps(withDeviceRules(spec.linux ?? {}))
   if (terminal && !options.foreground && !options.consoleSocket) throw invalid('cannot allocate tty if runtime will detach without setting console socket')
   if (!terminal && options.consoleSocket) throw invalid('cannot use console socket if runtime will not detach or allocate tty')
   const trees = findCgroupTrees()
@@ -46,18 +51,16 @@ export async function createContainer(launcher: Launcher, options: CreateOptions
     prepareCgroupParent(trees, trees.version === 1 ? cgroup.path : dirname(cgroup.path))
     makeFifo(files.gate, 0o600)
     const stdio: Stdio = terminal ? { kind: 'terminal', rows: spec.process.consoleSize?.height ?? 0, columns: spec.process.consoleSize?.width ?? 0 } : { kind: 'inherit', ...INHERITED, more: options.preserveFds }
-    running = await withIdMaps(launcher, files, spec, (idMapping) => {
-      const program = assembleStart({
-        id: options.id, spec, root: { type: 'bind', source: rootfs, target: rootfs }, trees, cgroup, stdio, files: { events: files.events, exit: files.exit, pid: files.pid }, idMapping,
-        gate: { path: files.gate, hooks: hasEarlyHooks(spec) }, sourceKind: (source) => (statSync(source).isDirectory() ? 'directory' : 'file'),
-      })
-      const { promise: failed, reject } = Promise.withResolvers<never>()
-      failed.catch(() => {}) // raced below
-      const done = execute(launcher, program, files.events, (gate) => {
-        if (gate === GATE.hooks) void earlyHooks(launcher, files, kept).then(() => openGate(files), reject)
-      })
-      return Promise.race([done, failed])
+    using mountMaps = await MountMaps.of(zygote, files, spec)
+    const program = assembleStart({
+      id: options.id, spec, root: { type: 'bind', source: rootfs, target: rootfs }, trees, cgroup, stdio, files: { events: files.events, exit: files.exit, pid: files.pid },
+      idMapping: (mount) => mountMaps.pathFor(mount), gate: { path: files.gate, hooks: hasEarlyHooks(spec) }, sourceKind: (source) => (statSync(source).isDirectory() ? 'directory' : 'file'),
     })
+    const { promise: hooksFailed, reject } = Promise.withResolvers<never>()
+    hooksFailed.catch(() => {}) // raced below
+    running = await Promise.race([hooksFailed, execute(zygote, program, files.events, (gate) => {
+      if (gate === GATE.hooks) void earlyHooks(zygote, files, kept).then(() => openGate(files), reject)
+    })])
     Object.assign(kept, await pidOf(files))
     const master = terminal ? takeDescriptor(running.monitorPid, TERMINAL_FD) : undefined
     if (master !== undefined && options.consoleSocket) {
@@ -86,7 +89,7 @@ function emptyCgroup(files: Files, trees: CgroupTrees, path: string): Cgroup {
 }
 
 /** The rules of the bundle, then those that its own and the usual devices need. */
-function withDeviceRules(linux: NonNullable<Spec['linux']>): NonNullable<Spec['linux']> {
+function withDeviceRules(linux: Linux): Linux {
   const own = (linux.devices ?? []).filter(({ type }) => type !== 'p').map(({ type, major = -1, minor = -1 }) => ({ allow: true, type: type === 'u' ? 'c' : type, major, minor, access: 'rwm' }))
   return { ...linux, resources: { ...linux.resources, devices: [...linux.resources?.devices ?? [], ...usualDeviceRules, ...own] } }
 }
@@ -102,10 +105,10 @@ async function undo(files: Files, cgroup: Cgroup): Promise<void> {
 
 const hasEarlyHooks = ({ hooks }: Spec): boolean => [hooks?.prestart, hooks?.createRuntime, hooks?.createContainer].some((list) => list?.length)
 
-async function earlyHooks(launcher: Launcher, files: Files, kept: Kept): Promise<void> {
+async function earlyHooks(zygote: Zygote, files: Files, kept: Kept): Promise<void> {
   Object.assign(kept, await pidOf(files))
   runHooks(kept, ['prestart', 'createRuntime'], 'creating')
-  await runHooksInside(launcher, files, kept, 'createContainer', 'creating')
+  await runHooksInside(zygote, files, kept, 'createContainer', 'creating')
 }
 
 /** The process, from the file that its monitor writes soon after it has begun. */
@@ -128,29 +131,52 @@ function cgroupPathOf(spec: Spec, { id, systemdCgroup }: CreateOptions): string 
   return posix.join('/', slice || 'system.slice', `${prefix ? `${prefix}-` : ''}${name}.scope`)
 }
 
-const lines = (mappings: readonly IdMapping[]): string => mappings.map(({ containerID, hostID, size }) => `${containerID} ${hostID} ${size}\n`).join('')
+/** The user namespaces of the maps that mounts ask for. */
+class MountMaps implements Disposable {
+  readonly #linux: Linux
+  readonly #namespaces = new Map<string, UserNamespace>()
 
-/** Runs `work` while there is a user namespace for every map that a mount asks for. */
-async function withIdMaps<T>(launcher: Launcher, files: Files, spec: Spec, work: (idMapping: (mount: Mount) => string | undefined) => Promise<T>): Promise<T> {
-  const mapsOf = (mount: Mount): { uid: string, gid: string } | undefined => {
+  private constructor(linux: Linux) {
+    this.#linux = linux
+  }
+
+  static async of(zygote: Zygote, files: Files, spec: Spec): Promise<MountMaps> {
+    const maps = new MountMaps(spec.linux ?? {})
+    try {
+      for (const mount of spec.mounts ?? []) {
+        const wanted = maps.#wantedBy(mount)
+        if (wanted && !maps.#namespaces.has(wanted.uid + wanted.gid)) maps.#namespaces.set(wanted.uid + wanted.gid, await openUserNamespace(zygote, `${files.events}-ids`, wanted))
+      }
+      return maps
+    } catch (error) {
+      maps[Symbol.dispose]()
+      throw error
+    }
+  }
+
+  #wantedBy(mount: Mount): { uid: string, gid: string } | undefined {
     const asked = mount.options?.some((option) => option === 'idmap' || option === 'ridmap')
-    const [uids, gids] = mount.uidMappings?.length ? [mount.uidMappings, mount.gidMappings ?? []] : asked ? [spec.linux?.uidMappings ?? [], spec.linux?.gidMappings ?? []] : [[], []]
-    return uids.length ? { uid: lines(uids), gid: lines(gids) } : undefined
+    const { uidMappings: uids = [], gidMappings: gids = [] } = mount.uidMappings?.length ? mount : asked ? this.#linux : {}
+    return uids.length ? { uid: formatIdMap(uids), gid: formatIdMap(gids) } : undefined
   }
-  const wanted = new Map((spec.mounts ?? []).map(mapsOf).filter((maps) => maps !== undefined).map((maps) => [maps.uid + maps.gid, maps]))
-  const paths = new Map<string, string>()
-  const next = async (rest: [string, { uid: string, gid: string }][]): Promise<T> => {
-    const [first, ...others] = rest
-    if (!first) return await work((mount) => {
-      const maps = mapsOf(mount)
-      return maps && paths.get(maps.uid + maps.gid)
-    })
-    return await withUserNamespace(launcher, files.directory, `ids-${others.length}`, first[1], (path) => {
-      paths.set(first[0], path)
-      return next(others)
-    })
+
+  /** The path of the user namespace with a mount's maps. */
+  pathFor(mount: Mount): string | undefined {
+    const wanted = this.#wantedBy(mount)
+    return wanted && this.#namespaces.get(wanted.uid + wanted.gid)!.path
   }
-  return await next([...wanted])
+
+  [Symbol.dispose](): void {
+    for (const namespace of this.#namespaces.values()) namespace[Symbol.dispose]()
+  }
+}
+
+/** A container that joins a user namespace is told its maps. */
+function withJoinedMaps(linux: Linux): Linux {
+  const path = linux.namespaces?.find(({ type }) => type === 'user')?.path
+  if (!path) return linux
+  const maps = readIdMaps(path)
+  return { ...linux, uidMappings: parseIdMap(maps.uid), gidMappings: parseIdMap(maps.gid) }
 }
 
 function openGate(files: Files): void {
@@ -163,13 +189,13 @@ function openGate(files: Files): void {
 }
 
 /** Lets the process of a created container be executed. */
-export async function startContainer(launcher: Launcher, root: string, id: string): Promise<void> {
+export async function startContainer(zygote: Zygote, root: string, id: string): Promise<void> {
   const { files, kept } = load(root, id)
   const status = statusOf({ files, kept })
   if (status === 'stopped') throw invalid('cannot start a container that has stopped')
   if (status !== 'created') throw invalid('cannot start an already running container')
   try {
-    await runHooksInside(launcher, files, kept, 'startContainer', 'created')
+    await runHooksInside(zygote, files, kept, 'startContainer', 'created')
   } catch (error) {
     process.kill(kept.pid, 'SIGKILL')
     throw error

@@ -6,8 +6,9 @@ import { TERMINAL_FD, assembleExec, type Stdio } from '../libcontainer/container
 import type { ProcessSpec } from '../libcontainer/spec.ts'
 import { takeDescriptor } from '../sys/fs.ts'
 import { sendDescriptor } from '../sys/terminal.ts'
+import type { Zygote } from '../sys/zygote.ts'
 import { namespacesOf } from './hooks.ts'
-import { INHERITED, execute, type Launcher, type Running } from './launch.ts'
+import { INHERITED, execute, type Running } from './launch.ts'
 import { cgroupOf, load, statusOf, type Kept } from './state.ts'
 
 export interface ExecOptions {
@@ -22,7 +23,7 @@ export interface ExecOptions {
 
 /** Executes a further process in a running container. Its terminal, if it has one and no socket is to get it, is
  * returned. */
-export async function execInContainer(launcher: Launcher, options: ExecOptions): Promise<{ running: Running, terminal?: number, process: ProcessSpec }> {
+export async function execInContainer(zygote: Zygote, options: ExecOptions): Promise<{ running: Running, terminal?: number, process: ProcessSpec }> {
   const { files, kept } = load(options.root, options.id)
   const status = statusOf({ files, kept })
   if (status !== 'running' && status !== 'created') throw invalid(`cannot exec in a ${status} container`)
@@ -31,7 +32,7 @@ export async function execInContainer(launcher: Launcher, options: ExecOptions):
   const stdio: Stdio = process.terminal ? { kind: 'terminal', rows: process.consoleSize?.height ?? 0, columns: process.consoleSize?.width ?? 0 } : { kind: 'inherit', ...INHERITED, more: options.preserveFds }
   const seccomp = kept.spec.linux?.seccomp
   const program = assembleExec({ pid: kept.pid, namespaces: namespacesOf(kept), cgroup: cgroupOf(kept), process, stdio, files: { events: `${run}-events`, exit: `${run}-exit`, pid: `${run}-pid` }, ...(seccomp && { seccomp }) })
-  const running = await execute(launcher, program, `${run}-events`)
+  const running = await execute(zygote, program, `${run}-events`)
   if (options.pidFile) writeFileSync(options.pidFile, String(running.pid))
   if (!process.terminal) return { running, process }
   const terminal = takeDescriptor(running.monitorPid, TERMINAL_FD)

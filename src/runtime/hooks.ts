@@ -6,8 +6,9 @@ import { codeOf, system } from '../lib/errors.ts'
 import { availableCapabilities } from '../libcontainer/capabilities.ts'
 import { assembleExec } from '../libcontainer/container.ts'
 import type { Hook, HookName, NamespaceType } from '../libcontainer/spec.ts'
-import { INHERITED, execute, type Launcher } from './launch.ts'
+import { INHERITED, execute } from './launch.ts'
 import { cgroupOf, stateOf, type Files, type Kept, type Status } from './state.ts'
+import type { Zygote } from '../sys/zygote.ts'
 
 /** Runs a container's hooks of some kinds outside of it, one after the other, with its state on their standard input
  * (runtime-spec, "POSIX-platform Hooks"). Throws at the first that fails. */
@@ -25,7 +26,7 @@ export function runHooks(kept: Kept, names: readonly HookName[], status: Status)
 
 /** Runs hooks inside the container's namespaces: `createContainer` while the root is still the host's, `startContainer`
  * once it is the container's. */
-export async function runHooksInside(launcher: Launcher, files: Files, kept: Kept, name: 'createContainer' | 'startContainer', status: Status): Promise<void> {
+export async function runHooksInside(zygote: Zygote, files: Files, kept: Kept, name: 'createContainer' | 'startContainer', status: Status): Promise<void> {
   const input = join(files.directory, 'hook-input')
   for (const { hook } of hooksOf(kept, [name])) {
     const { path, args, env = [], timeout } = hook
@@ -36,7 +37,7 @@ export async function runHooksInside(launcher: Launcher, files: Files, kept: Kep
       pid: kept.pid, namespaces: namespacesOf(kept), cgroup: cgroupOf(kept), stdio: { kind: 'inherit', ...INHERITED, stdin: input }, program: path, files: { events: `${run}-events`, exit: `${run}-exit`, pid: `${run}-pid` },
       process: { user: { uid: 0, gid: 0 }, cwd: '/', args: args?.length ? args : [path], env, capabilities: { bounding: all, effective: all, permitted: all } },
     })
-    const running = await execute(launcher, program, `${run}-events`)
+    const running = await execute(zygote, program, `${run}-events`)
     const expired = timeout ? setTimeout(() => process.kill(running.pid, 'SIGKILL'), timeout * 1000) : undefined
     const code = await running.exited
     clearTimeout(expired)

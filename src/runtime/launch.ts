@@ -1,19 +1,15 @@
-import { join } from 'node:path'
 import { system } from '../lib/errors.ts'
 import { GATE } from '../libcontainer/container.ts'
-import { Program } from '../sys/program.ts'
+import type { Program } from '../sys/program.ts'
 import { sendSignal } from '../sys/signal.ts'
-import { Zygote, openEvents } from '../sys/zygote.ts'
+import { Zygote } from '../sys/zygote.ts'
 
 /** The numbers under which a monitor has the runtime's own standard streams. */
 export const INHERITED = { stdin: 3, stdout: 4, stderr: 5 } as const
 
-/** Starts monitors for one run of the runtime. */
-export interface Launcher { zygote: Zygote }
-
-/** `more` descriptors after standard error are passed on too. */
-export function openLauncher(more = 0): Launcher {
-  return { zygote: Zygote.start({ pass: [0, 1, 2, ...Array.from({ length: more }, (_fd, i) => 3 + i)] }) }
+/** Starts what makes the processes of one run of the runtime; `more` descriptors after standard error are passed on too. */
+export function openZygote(more = 0): Zygote {
+  return Zygote.start({ pass: [0, 1, 2, ...Array.from({ length: more }, (_fd, i) => 3 + i)] })
 }
 
 /** A program on its way. */
@@ -27,7 +23,7 @@ export interface Running {
 
 /** Sends a program. Resolves once its process has been executed, or waits at one of its gates, which `reached` tells;
  * rejects with what failed. */
-export async function execute({ zygote }: Launcher, program: Program, events: string, reached?: (gate: number, monitorPid: number) => void): Promise<Running> {
+export async function execute(zygote: Zygote, program: Program, events: string, reached?: (gate: number, monitorPid: number) => void): Promise<Running> {
   const started = Promise.withResolvers<number>()
   const exited = Promise.withResolvers<number>()
   exited.promise.catch(() => {}) // whoever only starts does not look
@@ -60,37 +56,3 @@ function explain(what: string): string {
   const missing = /^exec ("[^"/]*"): no such file or directory$/.exec(what)
   return `unable to start container process: ${missing ? `exec: ${missing[1]}: executable file not found in $PATH` : what}`
 }
-
-/** Makes a user namespace with the given maps and keeps it while `work` runs, which gets its path. */
-export async function withUserNamespace<T>({ zygote }: Launcher, directory: string, name: string, maps: { uid: string, gid: string }, work: (path: string) => Promise<T>): Promise<T> {
-  const program = new Program()
-  const events = join(directory, `${name}-events`)
-  openEvents(program, events)
-  const monitor = program.register()
-  program.sys('pre', 'getpid', [], { out: monitor })
-  program.emit('pre', monitor)
-  program.clone(0x10000000n) // CLONE_NEWUSER
-  program.emit('child', 1)
-  program.sys('child', 'pause', [])
-  const ready = Promise.withResolvers<number>()
-  let seen = 0
-  let monitorPid = 0
-  const socket = zygote.run(program, events, (event) => {
-    if (event.type === 'failed') ready.reject(system(`can't make a user namespace: ${program.describe(event.step, event.errno)}`))
-    if (event.type !== 'reached') return
-    if (seen++ === 0) monitorPid = event.value
-    else ready.resolve(monitorPid)
-  }, () => ready.reject(system("can't make a user namespace: the monitor was killed")))
-  const { readFileSync, writeFileSync } = await import('node:fs')
-  await ready.promise
-  const pid = Number(readFileSync(`/proc/${monitorPid}/task/${monitorPid}/children`, 'utf8').trim().split(' ')[0])
-  try {
-    writeFileSync(`/proc/${pid}/uid_map`, maps.uid)
-    writeFileSync(`/proc/${pid}/gid_map`, maps.gid)
-    return await work(`/proc/${pid}/ns/user`)
-  } finally {
-    for (const target of [pid, monitorPid]) process.kill(target, 'SIGKILL')
-    socket.destroy()
-  }
-}
-
