@@ -176,14 +176,14 @@ export class RootfsSteps {
     return attributes
   }
 
-  #openIn(path: string, flags: number, out: Register, options: { tolerate?: readonly number[], skip?: number, skipOnSuccess?: boolean } = {}): void {
+  #openIn(path: string, flags: number, out: Register, { resolve = 0, ...options }: { tolerate?: readonly number[], skip?: number, skipOnSuccess?: boolean, resolve?: number } = {}): void {
     const inside = path.replace(/^\/+/, '') || '.'
-    this.#program.sys('child', 'openat2', [this.#root, inside, this.#how(flags, RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS), 24],
+    this.#program.sys('child', 'openat2', [this.#root, inside, this.#how(flags, RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS | resolve), 24],
       { out, doing: `open ${path} in the root file system`, ...options })
   }
 
   /** Opens a mount target, and makes it, and the directories above it, where they are missing. */
-  openTarget(destination: string, kind: 'directory' | 'file'): void {
+  openTarget(destination: string, kind: 'directory' | 'file', options: { resolve?: number } = {}): void {
     const p = this.#program
     const path = cleanPath(destination)
     const parts = path.split('/').filter(Boolean)
@@ -202,7 +202,7 @@ export class RootfsSteps {
     steps.push(() => p.sys('child', 'unlinkat', [this.#parent, last, 0], { tolerate: [errno.ENOENT] }))
     steps.push(() => p.sys('child', 'mknodat', [this.#parent, last, S_IFREG | 0o644, 0], { doing: `make ${path}` }))
     steps.push(() => this.#openIn(path, O_PATH, this.#target))
-    this.#openIn(path, O_PATH, this.#target, { tolerate: [errno.ENOENT], skip: steps.length, skipOnSuccess: true })
+    this.#openIn(path, O_PATH, this.#target, { tolerate: [errno.ENOENT], skip: steps.length, skipOnSuccess: true, ...options })
     for (const step of steps) step()
   }
 
@@ -279,7 +279,8 @@ export class RootfsSteps {
     p.sys('child', 'fsmount', [fs, 1, options.set], { out: this.#mount, doing: what })
     p.sys('child', 'close', [fs])
     if (options.propagation) this.#setAttributes({ ...options, set: 0, clear: 0 }, what)
-    this.openTarget(destination, 'directory')
+    // elsewhere than where they belong, they would not be what is checked, masked and written to (CVE-2019-19921)
+    this.openTarget(destination, 'directory', type === 'proc' || type === 'sysfs' ? { resolve: RESOLVE.NO_SYMLINKS } : {})
     this.#attach(what)
   }
 
