@@ -37,6 +37,9 @@ const flags: Record<EntryType, string> = { file: '0', directory: '5', symlink: '
 const XATTR = 'SCHILY.xattr.'
 /** No extended header may be larger: an archive can't make its reader hold more than this at once. */
 const MAX_EXTENSION = 1 << 20
+const MAX_GLOBALS = 100
+/** The largest user or group; the next means "unchanged" to chown(2). */
+const MAX_ID = 0xffff_fffe
 
 /** Reads blocks and content from wherever an archive comes from. */
 export interface BlockSource {
@@ -109,7 +112,7 @@ export function parsePax(data: Buffer): Map<string, Buffer> {
 function paxTime(value: Buffer): Time {
   const match = /^(-?)(\d+)(?:\.(\d*))?$/.exec(value.toString('latin1'))
   if (!match) throw invalid('archive/tar: invalid pax time')
-  const seconds = Number(match[2])
+  const seconds = Math.min(Number(match[2]), Number.MAX_SAFE_INTEGER) // file systems clamp it further
   const nanoseconds = Number((match[3] ?? '').slice(0, 9).padEnd(9, '0'))
   if (!match[1]) return { seconds, nanoseconds }
   return nanoseconds ? { seconds: -seconds - 1, nanoseconds: 1_000_000_000 - nanoseconds } : { seconds: -seconds, nanoseconds: 0 }
@@ -169,7 +172,10 @@ export function readEntry(source: BlockSource, globals: Map<string, Buffer>): Ne
     if (flag === 'x' || flag === 'g') {
       const records = parsePax(extension(source, size))
       if (flag === 'x') pax = records
-      else for (const [key, value] of records) globals.set(key, value)
+      else {
+        for (const [key, value] of records) globals.set(key, value)
+        if (globals.size > MAX_GLOBALS) throw invalid(`archive/tar: more than ${MAX_GLOBALS} global headers`)
+      }
     } else if (flag === 'L') longName = stripNul(extension(source, size))
     else if (flag === 'K') longLink = stripNul(extension(source, size))
     else return finishEntry(source, Buffer.from(block), flag, size, new Map([...globals, ...pax]), longName, longLink)
@@ -200,6 +206,7 @@ function finishEntry(source: BlockSource, block: Buffer, flag: string, size: num
   if (!type) throw invalid(`archive/tar: unknown type ${JSON.stringify(flag)} of ${JSON.stringify(entry.name)}`)
   if (entry.name.includes('\0') || entry.linkName.includes('\0')) throw invalid('archive/tar: a NUL byte in a name')
   if (entry.size < 0) throw invalid('archive/tar: negative size')
+  for (const number of ['uid', 'gid', 'major', 'minor'] as const) if (entry[number] < 0 || entry[number] > MAX_ID) throw invalid(`archive/tar: ${number} ${entry[number]} is out of range`)
   if (entry.type === 'file' && flag !== '7' && entry.name.endsWith('/') && !gnu && !ustar) entry.type = 'directory' // V7
   let stored = entry.type === 'file' ? entry.size : 0
   if (entry.type !== 'file') {
@@ -212,10 +219,11 @@ function finishEntry(source: BlockSource, block: Buffer, flag: string, size: num
 }
 
 function checkSparse(entry: Entry, stored: number): void {
+  if (!Number.isSafeInteger(entry.size)) throw invalid('archive/tar: invalid sparse map')
   let end = 0
   let total = 0
   for (const { offset, length } of entry.sparse ?? []) {
-    if (offset < end || length < 0 || offset + length > entry.size) throw invalid('archive/tar: invalid sparse map')
+    if (!(offset >= end && length >= 0 && offset + length <= entry.size)) throw invalid('archive/tar: invalid sparse map')
     end = offset + length
     total += length
   }

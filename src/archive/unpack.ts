@@ -181,7 +181,7 @@ class Tree implements Disposable {
       this.#whiteout(parent, parentPath, name)
       return done()
     }
-    this.#made.add(path)
+    if (this.#options.whiteouts === 'delete') this.#made.add(path)
     this.#makeRoom(parent, path, name, entry)
     if (entry.type === 'file') return this.#file(parent, path, name, entry, stored, source)
     this.#node(parent, path, name, entry)
