@@ -4,34 +4,36 @@ import { invalid, unsupported } from '../lib/errors.ts'
 /** What a client sends to create, update, or execute in a container: the API's ContainerConfig and HostConfig. Unknown
  * keys are left out, as Docker does; a known key of the wrong type is refused by its name. Go's clients send null for
  * what is empty. */
-const text = v.nullish(v.string(), '')
+/** No path, name or argument of a system call has a NUL in it. */
+const string = v.pipe(v.string(), v.check((value) => !value.includes('\0'), 'a NUL byte in a string'))
+const text = v.nullish(string, '')
 const flag = v.nullish(v.boolean(), false)
 const whole = v.nullish(v.pipe(v.number(), v.integer()), 0)
 const optionalWhole = v.nullish(v.pipe(v.number(), v.integer()))
-const texts = v.nullish(v.array(v.string()), [])
-const labels = v.nullish(v.record(v.string(), v.string()), {})
-const set = v.nullish(v.record(v.string(), v.nullish(v.object({}), {})), {})
-const command = v.nullish(v.union([v.array(v.string()), v.pipe(v.string(), v.transform((word) => [word]))]))
+const texts = v.nullish(v.array(string), [])
+const labels = v.nullish(v.record(string, string), {})
+const set = v.nullish(v.record(string, v.nullish(v.object({}), {})), {})
+const command = v.nullish(v.union([v.array(string), v.pipe(string, v.transform((word) => [word]))]))
 
 const health = v.object({ Test: texts, Interval: whole, Timeout: whole, Retries: whole, StartPeriod: whole, StartInterval: whole })
 
 const containerConfig = {
   Hostname: text, Domainname: text, User: text, AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, ExposedPorts: set, Tty: flag,
   OpenStdin: flag, StdinOnce: flag, Env: texts, Cmd: command, Healthcheck: v.nullish(health), ArgsEscaped: flag, Image: text, Volumes: set,
-  WorkingDir: text, Entrypoint: command, NetworkDisabled: flag, MacAddress: text, OnBuild: v.nullish(v.array(v.string())), Labels: labels,
-  StopSignal: text, StopTimeout: optionalWhole, Shell: v.nullish(v.array(v.string())),
+  WorkingDir: text, Entrypoint: command, NetworkDisabled: flag, MacAddress: text, OnBuild: v.nullish(v.array(string)), Labels: labels,
+  StopSignal: text, StopTimeout: optionalWhole, Shell: v.nullish(v.array(string)),
 }
 
-const weight = v.object({ Path: v.string(), Weight: whole })
-const throttle = v.object({ Path: v.string(), Rate: whole })
+const weight = v.object({ Path: string, Weight: whole })
+const throttle = v.object({ Path: string, Rate: whole })
 const device = v.object({ PathOnHost: text, PathInContainer: text, CgroupPermissions: text })
 const request = v.looseObject({ Driver: text })
-const ulimit = v.object({ Name: v.string(), Soft: whole, Hard: whole })
+const ulimit = v.object({ Name: string, Soft: whole, Hard: whole })
 const port = v.object({ HostIp: text, HostPort: text })
 const mount = v.looseObject({
   Type: v.picklist(['bind', 'volume', 'tmpfs', 'npipe', 'cluster', 'image']), Source: text, Target: text, ReadOnly: flag, Consistency: text,
   BindOptions: v.nullish(v.object({ Propagation: text, NonRecursive: flag, CreateMountpoint: flag, ReadOnlyNonRecursive: flag, ReadOnlyForceRecursive: flag })),
-  TmpfsOptions: v.nullish(v.object({ SizeBytes: whole, Mode: whole, Options: v.nullish(v.array(v.array(v.string()))) })),
+  TmpfsOptions: v.nullish(v.object({ SizeBytes: whole, Mode: whole, Options: v.nullish(v.array(v.array(string))) })),
 })
 
 const resources = {
@@ -39,7 +41,7 @@ const resources = {
   BlkioDeviceReadBps: v.nullish(v.array(throttle)), BlkioDeviceWriteBps: v.nullish(v.array(throttle)),
   BlkioDeviceReadIOps: v.nullish(v.array(throttle)), BlkioDeviceWriteIOps: v.nullish(v.array(throttle)),
   CpuPeriod: whole, CpuQuota: whole, CpuRealtimePeriod: whole, CpuRealtimeRuntime: whole, CpusetCpus: text, CpusetMems: text,
-  Devices: v.nullish(v.array(device), []), DeviceCgroupRules: v.nullish(v.array(v.string())), DeviceRequests: v.nullish(v.array(request)),
+  Devices: v.nullish(v.array(device), []), DeviceCgroupRules: v.nullish(v.array(string)), DeviceRequests: v.nullish(v.array(request)),
   MemoryReservation: whole, MemorySwap: whole, MemorySwappiness: optionalWhole, NanoCpus: whole, OomKillDisable: v.nullish(v.boolean()),
   Init: v.nullish(v.boolean()), PidsLimit: optionalWhole, Ulimits: v.nullish(v.array(ulimit)), CpuCount: whole, CpuPercent: whole,
   IOMaximumIOps: whole, IOMaximumBandwidth: whole,
@@ -48,21 +50,21 @@ const restartPolicy = v.nullish(v.object({ Name: text, MaximumRetryCount: whole 
 
 const hostConfig = {
   ...resources,
-  Binds: v.nullish(v.array(v.string())), ContainerIDFile: text, LogConfig: v.nullish(v.object({ Type: text, Config: labels }), { Type: '', Config: {} }),
-  NetworkMode: text, PortBindings: v.nullish(v.record(v.string(), v.nullish(v.array(port), [])), {}), RestartPolicy: restartPolicy, AutoRemove: flag,
-  VolumeDriver: text, VolumesFrom: v.nullish(v.array(v.string())), Mounts: v.nullish(v.array(mount)), ConsoleSize: v.nullish(v.tuple([v.number(), v.number()]), [0, 0]),
-  Annotations: v.nullish(v.record(v.string(), v.string())), CapAdd: v.nullish(v.array(v.string())), CapDrop: v.nullish(v.array(v.string())),
-  CgroupnsMode: text, Dns: texts, DnsOptions: texts, DnsSearch: texts, ExtraHosts: v.nullish(v.array(v.string())), GroupAdd: v.nullish(v.array(v.string())),
-  IpcMode: text, Cgroup: text, Links: v.nullish(v.array(v.string())), OomScoreAdj: whole, PidMode: text, Privileged: flag, PublishAllPorts: flag,
-  ReadonlyRootfs: flag, SecurityOpt: v.nullish(v.array(v.string())), StorageOpt: v.nullish(v.record(v.string(), v.string())),
-  Tmpfs: v.nullish(v.record(v.string(), v.string())), UTSMode: text, UsernsMode: text, ShmSize: whole, Sysctls: v.nullish(v.record(v.string(), v.string())),
-  Runtime: text, Isolation: text, MaskedPaths: v.nullish(v.array(v.string())), ReadonlyPaths: v.nullish(v.array(v.string())),
+  Binds: v.nullish(v.array(string)), ContainerIDFile: text, LogConfig: v.nullish(v.object({ Type: text, Config: labels }), { Type: '', Config: {} }),
+  NetworkMode: text, PortBindings: v.nullish(v.record(string, v.nullish(v.array(port), [])), {}), RestartPolicy: restartPolicy, AutoRemove: flag,
+  VolumeDriver: text, VolumesFrom: v.nullish(v.array(string)), Mounts: v.nullish(v.array(mount)), ConsoleSize: v.nullish(v.tuple([v.number(), v.number()]), [0, 0]),
+  Annotations: v.nullish(v.record(string, string)), CapAdd: v.nullish(v.array(string)), CapDrop: v.nullish(v.array(string)),
+  CgroupnsMode: text, Dns: texts, DnsOptions: texts, DnsSearch: texts, ExtraHosts: v.nullish(v.array(string)), GroupAdd: v.nullish(v.array(string)),
+  IpcMode: text, Cgroup: text, Links: v.nullish(v.array(string)), OomScoreAdj: whole, PidMode: text, Privileged: flag, PublishAllPorts: flag,
+  ReadonlyRootfs: flag, SecurityOpt: v.nullish(v.array(string)), StorageOpt: v.nullish(v.record(string, string)),
+  Tmpfs: v.nullish(v.record(string, string)), UTSMode: text, UsernsMode: text, ShmSize: whole, Sysctls: v.nullish(v.record(string, string)),
+  Runtime: text, Isolation: text, MaskedPaths: v.nullish(v.array(string)), ReadonlyPaths: v.nullish(v.array(string)),
 }
 
 const createBody = v.object({
   ...containerConfig,
   HostConfig: v.nullish(v.object(hostConfig)),
-  NetworkingConfig: v.nullish(v.looseObject({ EndpointsConfig: v.nullish(v.record(v.string(), v.nullish(v.looseObject({})))) })),
+  NetworkingConfig: v.nullish(v.looseObject({ EndpointsConfig: v.nullish(v.record(string, v.nullish(v.looseObject({})))) })),
 })
 
 export type ContainerConfig = Omit<v.InferOutput<typeof createBody>, 'HostConfig' | 'NetworkingConfig'>

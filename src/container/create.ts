@@ -136,6 +136,7 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
   for (const entry of config.Env) if (entry.startsWith('=') || entry === '') throw invalid(`invalid environment variable: ${entry}`)
   if (config.StopSignal && !isSignal(config.StopSignal)) throw invalid(`Invalid signal: ${config.StopSignal}`)
   if (config.Hostname.length > 63 || config.Hostname.includes('\0')) throw invalid(`invalid hostname format: ${config.Hostname.slice(0, 100)}`)
+  if (host.OomScoreAdj < -1000 || host.OomScoreAdj > 1000) throw invalid(`Invalid value ${host.OomScoreAdj}, range for oom score adj is [-1000, 1000]`)
   checkNetwork(deps, host)
   checkLimits(host, warnings)
   maskOf(resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged))

@@ -84,14 +84,14 @@ export function imageRoutes(deps: ImageDeps): Route[] {
       call.send(200, await engine.run(job, null))
     } },
     ...(['GET', 'POST'] as const).map((method): Route => ({ method, path: '/images/*', handler(call) {
-      const path = decodeURIComponent(call.params['*']!)
+      const path = call.params['*']!
       const slash = path.lastIndexOf('/')
       const handler = ofImage[`${method} ${path.slice(slash + 1)}`]
       if (slash < 0 || !handler) throw new BerthError('not-found', 'page not found')
       return handler(call, path.slice(0, slash))
     } })),
     { method: 'DELETE', path: '/images/*', async handler(call) {
-      const name = decodeURIComponent(call.params['*']!)
+      const name = call.params['*']!
       const job: Job<string, object[]> = { name: 'image.remove', subject: (input) => input, run: (input) => removeImage(deps, input, { force: call.flag('force'), prune: !call.flag('noprune') }) }
       call.send(200, await engine.run(job, name))
     } },

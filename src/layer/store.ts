@@ -3,7 +3,7 @@ import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { randomId, sha256 } from '../lib/ids.ts'
-import { invalid, notFound } from '../lib/errors.ts'
+import { codeOf, invalid, notFound } from '../lib/errors.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import type { GraphDriver, TreeMount } from '../graphdriver/driver.ts'
 import { withDescriptor, type Archiver } from '../archive/archive.ts'
@@ -195,12 +195,9 @@ export class LayerStore {
     return this.#withChain(chainId, work)
   }
 
-  /** Bytes of the files in a container's own layer. */
+  /** Bytes of the files in a container's own layer. What goes meanwhile does not count. */
   async writableSize(id: string): Promise<number> {
-    let size = 0
-    const entries = await readdir(this.#driver.directory(id), { recursive: true, withFileTypes: true })
-    for (const entry of entries) if (entry.isFile()) size += (await lstat(join(entry.parentPath, entry.name))).size
-    return size
+    return this.#driver.exists(id) ? await sizeOf(this.#driver.directory(id)) : 0
   }
 
   /** The directory that holds a container's own layer. */
@@ -224,3 +221,16 @@ export class LayerStore {
   }
 }
 
+function gone(error: unknown): undefined {
+  if (codeOf(error) !== 'ENOENT') throw error
+}
+
+async function sizeOf(directory: string): Promise<number> {
+  let size = 0
+  for (const entry of (await readdir(directory, { withFileTypes: true }).catch(gone)) ?? []) {
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) size += await sizeOf(path)
+    else if (entry.isFile()) size += (await lstat(path).catch(gone))?.size ?? 0
+  }
+  return size
+}

@@ -22,12 +22,14 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, mode = 
   }
 }
 
+const MISSING = new Set(['ENOENT', 'ENOTDIR', 'ESRCH']) // the last: a file of a process that has ended meanwhile (proc(5))
+
 /** The text of a file, or undefined where there is none. */
 export function readIfThere(path: string): string | undefined {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {
-    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return undefined
+    if (MISSING.has(codeOf(error) ?? '')) return undefined
     throw error
   }
 }

@@ -12,6 +12,9 @@ export interface TlsOptions { certificate: string, key: string, ca?: string, ver
 /** Where a server listens: `unix:///path`, `tcp://host:port`, `fd://N`. */
 export interface Listener { address: string, close(): Promise<void> }
 
+/** A request may last for days, its head may not. */
+const limits = { keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 60_000, maxHeaderSize: 64 << 10 }
+
 /** Listens at an address and serves the router. */
 export async function listen(address: string, router: Router, options: { tls?: TlsOptions, group?: number } = {}): Promise<Listener> {
   const separator = address.indexOf('://')
@@ -21,11 +24,11 @@ export async function listen(address: string, router: Router, options: { tls?: T
   const tls = scheme === 'tcp' ? options.tls : undefined
   const server: Server = tls
     ? (await import('node:https')).createServer({
-      allowHalfOpen: true, // as without TLS: a client that ends its input still wants the output
+      ...limits, allowHalfOpen: true, // as without TLS: a client that ends its input still wants the output
       cert: readFileSync(tls.certificate), key: readFileSync(tls.key),
       ...(tls.ca && { ca: readFileSync(tls.ca) }), requestCert: tls.verify, rejectUnauthorized: tls.verify,
     }, serve)
-    : http.createServer({ keepAliveTimeout: 0, requestTimeout: 0, headersTimeout: 60_000, maxHeaderSize: 64 << 10 }, serve)
+    : http.createServer(limits, serve)
   server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on('error', () => socket.destroy()) // a client that goes is no error of ours
     const response = new http.ServerResponse(request)
@@ -34,10 +37,7 @@ export async function listen(address: string, router: Router, options: { tls?: T
     response.once('finish', () => socket.end())
     void router.handle(request, response, { head })
   })
-  server.on('clientError', (_error, socket) => {
-    if (socket.writable) socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n')
-    else socket.destroy()
-  })
+  server.on('clientError', (error, socket) => refuse(socket, codeOf(error) === 'HPE_HEADER_OVERFLOW' ? '431 Request Header Fields Too Large' : '400 Bad Request'))
   await bind(server, scheme, rest, address, options.group)
   return {
     address,
@@ -46,6 +46,17 @@ export async function listen(address: string, router: Router, options: { tls?: T
       await new Promise((resolve) => server.close(resolve))
     },
   }
+}
+
+const LINGER = 1000
+
+/** Answers what is no request, and hangs up a little later: a client that is still sending would not see the answer. */
+function refuse(socket: Duplex, status: string): void {
+  if (!socket.writable) return
+  socket.removeAllListeners('data') // the parser's
+  socket.resume()
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\n\r\n`)
+  setTimeout(() => socket.destroy(), LINGER).unref()
 }
 
 async function bind(server: Server, scheme: string, rest: string, address: string, group: number | undefined): Promise<void> {
