@@ -77,7 +77,7 @@ for (const [method, path, url, body] of requests) {
 
 test('the answer about an exec is as the API defines it', async () => {
   const { body: { Id } } = await daemon.call('POST', `/containers/${running}/exec`, { Cmd: ['true'] })
-  await daemon.call('POST', `/exec/${Id}/start`, { Detach: true })
+  await daemon.call('POST', `/exec/${Id}/start`, { Detach: false }) // answers once it has ended: before, the exit code is null
   const { body } = await daemon.call('GET', `/exec/${Id}/json`)
   assert.deepEqual(differences(body, definition.paths['/exec/{id}/json']!['get']!.responses['200']!.schema!, ''), [])
 })
