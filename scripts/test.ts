@@ -20,5 +20,5 @@ if (missing.length) {
   execFileSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing], { stdio: 'inherit' })
 }
 run('node_modules/.bin/tsc', ['--noEmit'])
-run('node_modules/.bin/oxlint', ['src', 'scripts', 'test', 'bench'])
+run('node_modules/.bin/oxlint', ['--deny-warnings', 'src', 'scripts', 'test', 'bench'])
 run(process.execPath, ['--disable-warning=ExperimentalWarning', '--test', '--test-concurrency=1', '--test-timeout=120000', ...globSync('{src,test}/**/*.test.ts', { cwd: root })])

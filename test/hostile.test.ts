@@ -155,7 +155,7 @@ test('whatever a body says, the answer is an answer, and not that of a bug', { t
     assert.ok([201, 400, 404, 409, 501].includes(created.status), `${created.status} ${created.text}`)
     if (created.status !== 201) return
     const started = await daemon.call('POST', `/containers/${created.body.Id}/start`)
-    assert.ok(started.status < 500 || /^failed to create task/.test(started.body.message), `${started.status} ${started.text}`)
+    assert.ok(started.status < 500 || started.body.message.startsWith('failed to create task'), `${started.status} ${started.text}`)
     const kept = 'AutoRemove' in host && host.AutoRemove ? [200, 404] : [200]
     assert.ok(kept.includes((await daemon.call('GET', `/containers/${created.body.Id}/json`)).status))
     assert.equal((await daemon.call('GET', '/containers/json?all=1&size=1')).status, 200)

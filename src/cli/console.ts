@@ -27,11 +27,6 @@ export function openConsole(env: NodeJS.ProcessEnv): Console {
   }
 }
 
-/** Writes and waits until there is room for more. */
-export async function writeAll(to: Writable, data: string | Uint8Array): Promise<void> {
-  if (!to.write(data)) await new Promise<void>((resolve) => to.once('drain', resolve))
-}
-
 /** Asks a yes-or-no question; anything but yes is no. */
 export async function confirm({ stdin, stdout }: Console, question: string): Promise<boolean> {
   stdout.write(`${question} [y/N] `)

@@ -4,7 +4,8 @@ import { pipeline } from 'node:stream/promises'
 import type { Readable, Writable } from 'node:stream'
 import { FrameParser, STREAM } from '../api/frames.ts'
 import { ExitError } from './command.ts'
-import { writeAll, type Console } from './console.ts'
+import { writeAll } from '../lib/streams.ts'
+import type { Console } from './console.ts'
 
 /** Copies a container's output to the console until it ends; a multiplexed one is taken apart. */
 export async function copyOutput(from: Readable, console: Console, multiplexed: boolean, begin: Uint8Array = Buffer.alloc(0)): Promise<void> {

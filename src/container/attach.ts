@@ -1,11 +1,13 @@
 import type { Duplex } from 'node:stream'
 import { conflict } from '../lib/errors.ts'
-import { STREAM, encodeFrame } from '../api/frames.ts'
+import { writeAll } from '../lib/streams.ts'
 import type { Container } from './container.ts'
+import type { ContainerDeps } from './deps.ts'
 import { connectionSink } from './hub.ts'
+import { encodeEntry, readLog } from './logs.ts'
 import { pumpInput } from './stdin.ts'
 
-export interface AttachOptions { stdin: boolean, stdout: boolean, stderr: boolean, stream: boolean, logs: boolean, detachKeys: Buffer }
+export interface AttachOptions { stdin: boolean, stdout: boolean, stderr: boolean, stream: boolean, logs: boolean, detachKeys: Buffer, /** Output without frame headers, also without a terminal. */ raw: boolean }
 
 /** Refuses to attach to a container that can't be. */
 export function checkAttachable(container: Container): void {
@@ -14,26 +16,29 @@ export function checkAttachable(container: Container): void {
 }
 
 /** Connects a client to a container's streams until the process ends, the client goes, or it detaches. */
-export async function attach(container: Container, connection: Duplex, options: AttachOptions): Promise<void> {
+export async function attach(deps: ContainerDeps, container: Container, connection: Duplex, options: AttachOptions): Promise<void> {
   connection.on('error', () => connection.destroy()) // a client that goes is no error of ours
   const { Tty, OpenStdin, StdinOnce } = container.record.config
   const stdin = options.stdin && OpenStdin
-  const remove = options.stream ? container.output.add(connectionSink(connection, { raw: Tty, stdout: options.stdout, stderr: options.stderr })) : undefined
-  if (options.logs && container.log?.read) {
-    const never = new AbortController()
-    for await (const { stream, line } of container.log.read({ follow: false, signal: never.signal }))
-      if (options[stream]) connection.write(Tty ? line : encodeFrame(STREAM[stream], Buffer.from(line)))
+  const raw = Tty || options.raw
+  if (options.logs) {
+    const gone = new AbortController()
+    connection.once('close', () => gone.abort())
+    for await (const entry of readLog(deps, container, { follow: false, signal: gone.signal }))
+      if (options[entry.stream]) await writeAll(connection, encodeEntry(entry, { raw }))
   }
   if (!options.stream) return void connection.end()
+  // nothing can come between the log's end and this: output arrives by events
+  const remove = container.output.add(connectionSink(connection, { raw, stdout: options.stdout, stderr: options.stderr }))
   const gone = new Promise<void>((resolve) => connection.once('close', resolve))
   if (stdin) {
     const how = await Promise.race([pumpInput(connection, container.stdin, Tty ? options.detachKeys : undefined), gone.then(() => 'gone' as const)])
     if (how === 'detached') {
-      remove!()
+      remove()
       return void connection.end()
     }
     if (StdinOnce && !Tty) await container.stdin.end()
   } else connection.resume()
   await gone
-  remove!()
+  remove()
 }

@@ -1,5 +1,6 @@
 import type { Duplex, Readable } from 'node:stream'
 import { STREAM, encodeFrame } from '../api/frames.ts'
+import { drained } from '../lib/streams.ts'
 
 /** Somebody who gets a container's output. */
 export interface Sink {
@@ -83,15 +84,7 @@ export function connectionSink(connection: Duplex, options: { raw: boolean, stdo
       if (!options[stream] || connection.destroyed || connection.writableEnded) return true
       return connection.write(options.raw ? data : encodeFrame(STREAM[stream], data))
     },
-    drained(then) {
-      const done = (): void => {
-        connection.off('drain', done)
-        connection.off('close', done)
-        then()
-      }
-      connection.on('drain', done)
-      connection.on('close', done)
-    },
+    drained: (then) => void drained(connection).then(then),
     end() {
       if (!connection.destroyed) connection.end()
     },

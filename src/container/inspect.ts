@@ -5,7 +5,7 @@ import type { Container } from './container.ts'
 import { containerDirectory } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
-import { logPathOf } from './start.ts'
+import { logPathOf } from './logs.ts'
 import { bindsOf, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
 
 /** The API's MountPoint list. */

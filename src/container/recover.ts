@@ -3,7 +3,8 @@ import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { followProcess, settleExit } from './exit.ts'
 import { NEVER, isRunning } from './record.ts'
-import { cgroupPathOf, launch, openContainerLog } from './start.ts'
+import { openContainerLog } from './logs.ts'
+import { cgroupPathOf, launch } from './start.ts'
 
 /** Takes up a container after the engine was away: one whose process lives goes on; the end of one that ended
  * meanwhile, and what it said until then, is recorded. */

@@ -2,12 +2,12 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { pipeline } from 'node:stream/promises'
 import { parseDetachKeys } from '../api/detach.ts'
-import { STREAM, encodeFrame } from '../api/frames.ts'
 import { PATH_STAT_HEADER, encodePathStat } from '../api/pathstat.ts'
-import { BerthError, conflict, invalid, isKind, messageOf } from '../lib/errors.ts'
+import { conflict, invalid, isKind, messageOf } from '../lib/errors.ts'
+import { writeAll } from '../lib/streams.ts'
 import { parseTime } from '../lib/units.ts'
 import type { Job, JobContext } from '../engine/engine.ts'
-import type { LogEntry, LogQuery } from '../logdriver/driver.ts'
+import type { LogQuery } from '../logdriver/driver.ts'
 import type { Call, Route } from '../server/router.ts'
 import { acceptWebSocket } from '../server/websocket.ts'
 import { attach, checkAttachable, type AttachOptions } from './attach.ts'
@@ -19,9 +19,10 @@ import { createContainer } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { ExecStore, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
+import { encodeEntry, readLog } from './logs.ts'
 import { plumbing } from './plumbing.ts'
 import { removeContainer } from './remove.ts'
-import { logPathOf, startContainer } from './start.ts'
+import { startContainer } from './start.ts'
 import { noSample, statsOf } from './stats.ts'
 import { killContainer, pauseContainer, restartContainer, stopContainer, unpauseContainer } from './stop.ts'
 import { updateContainer } from './update.ts'
@@ -173,16 +174,12 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       const wants = { stdout: call.flag('stdout'), stderr: call.flag('stderr') }
       if (!wants.stdout && !wants.stderr) throw invalid('Bad parameters: you must choose at least one stream')
       const query = logQuery(call)
-      const log = container.log ?? deps.openLog(container.record.host.LogConfig.Type, logPathOf(deps, container.id), container.record.host.LogConfig.Config)
-      if (!log.read) throw new BerthError('unsupported', 'configured logging driver does not support reading')
-      const tty = container.record.config.Tty
-      const response = call.stream(streamType(call, tty))
-      const timestamps = call.flag('timestamps')
-      const details = call.flag('details')
-      for await (const entry of log.read({ ...query, follow: query.follow && container.log !== undefined })) {
-        if (!wants[entry.stream]) continue
-        const line = Buffer.from((timestamps ? `${entry.time} ` : '') + (details ? detailsOf(entry) : '') + entry.line)
-        if (!response.write(tty ? line : encodeFrame(STREAM[entry.stream], line))) await drained(response, call.signal)
+      const entries = readLog(deps, container, query)
+      const raw = container.record.config.Tty
+      const response = call.stream(streamType(call, raw))
+      const [timestamps, details] = [call.flag('timestamps'), call.flag('details')]
+      for await (const entry of entries) {
+        if (wants[entry.stream]) await writeAll(response, encodeEntry(entry, { raw, timestamps, details }))
         if (call.signal.aborted) return
       }
       response.end()
@@ -197,17 +194,17 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
     } },
     { method: 'POST', path: '/containers/:name/attach', async handler(call) {
       const container = named(call)
-      const options = attachOptions(call)
+      const options = attachOptions(call, false)
       checkAttachable(container)
       const connection = call.hijack(streamType(call, container.record.config.Tty))
       deps.events.emit('container', 'attach', container.id, container.attributes())
-      await attach(container, connection, options)
+      await attach(deps, container, connection, options)
     } },
     { method: 'GET', path: '/containers/:name/attach/ws', async handler(call) {
       const container = named(call)
-      const options = attachOptions(call)
+      const options = attachOptions(call, true) // as Docker has it: messages without frame headers
       checkAttachable(container)
-      await attach(container, acceptWebSocket(call), options)
+      await attach(deps, container, acceptWebSocket(call), options)
     } },
     { method: 'POST', path: '/containers/:name/exec', async handler(call) {
       const body = parseExecBody(await call.json())
@@ -251,10 +248,10 @@ function requiredText(call: Call, name: string): string {
   return text
 }
 
-function attachOptions(call: Call): AttachOptions {
+function attachOptions(call: Call, raw: boolean): AttachOptions {
   return {
     stdin: call.flag('stdin'), stdout: call.flag('stdout'), stderr: call.flag('stderr'), stream: call.flag('stream'), logs: call.flag('logs'),
-    detachKeys: parseDetachKeys(call.query.get('detachKeys')),
+    detachKeys: parseDetachKeys(call.query.get('detachKeys')), raw,
   }
 }
 
@@ -268,23 +265,6 @@ function logQuery(call: Call): LogQuery {
   const count = tail === null || tail === '' || tail === 'all' ? undefined : Number(tail)
   if (Number.isNaN(count)) throw invalid(`invalid value for "tail": ${JSON.stringify(tail)}`)
   return { follow: call.flag('follow'), signal: call.signal, ...(since !== undefined && { since }), ...(until !== undefined && { until }), ...(count !== undefined && count >= 0 && { tail: count }) }
-}
-
-function detailsOf({ attributes = {} }: LogEntry): string {
-  const text = Object.entries(attributes).map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`).join(',')
-  return text ? `${text} ` : ''
-}
-
-function drained(stream: NodeJS.WritableStream, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      stream.off('drain', done)
-      signal.removeEventListener('abort', done)
-      resolve()
-    }
-    stream.on('drain', done)
-    signal.addEventListener('abort', done)
-  })
 }
 
 /** Runs the host's ps and keeps the container's rows (Docker does the same: the container may have no ps). */
@@ -324,7 +304,7 @@ async function streamStats(deps: ContainerDeps, call: Call, container: Container
   while (!call.signal.aborted && !container.removed) {
     const { sample, answer } = statsOf(container, before, version)
     before = sample
-    if (!response.write(JSON.stringify(answer) + '\n')) await drained(response, call.signal)
+    await writeAll(response, JSON.stringify(answer) + '\n')
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, 1000)
       call.signal.addEventListener('abort', () => {

@@ -9,6 +9,7 @@ import type { Container } from './container.ts'
 import { containerDirectory } from './create.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
 import { followProcess } from './exit.ts'
+import { openContainerLog } from './logs.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
 import { bindsOf, buildSpec, type Joined } from './spec.ts'
@@ -137,31 +138,6 @@ export async function containerUser(deps: ContainerDeps, record: ContainerRecord
     if (deps.imageUsers.size > 200) deps.imageUsers.clear()
   }
   return resolveUser(spec, users.passwd, users.group, record.host.GroupAdd ?? [])
-}
-
-/** Opens a container's log and writes there what its process says. */
-export function openContainerLog(deps: ContainerDeps, container: Container): void {
-  const { LogConfig } = container.record.host
-  const log = deps.openLog(LogConfig.Type, logPathOf(deps, container.id), LogConfig.Config)
-  container.log = log
-  container.output.add({
-    write: (stream, data) => {
-      if (container.log !== log) return true
-      try {
-        log.write(stream, data)
-      } catch (error) {
-        deps.warn(`can't write the log of container ${container.id}`, error) // a full disk must not stop the container
-      }
-      return true
-    },
-    drained: () => {},
-    end: () => {},
-  })
-}
-
-/** The path of a json-file log. */
-export function logPathOf(deps: Pick<ContainerDeps, 'dataRoot'>, id: string): string {
-  return join(containerDirectory(deps, id), `${id}-json.log`)
 }
 
 /** Puts a process that could not be executed into Docker's words, from which its client makes exit codes 126 and 127. */

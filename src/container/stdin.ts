@@ -1,5 +1,6 @@
 import type { Duplex, Writable } from 'node:stream'
 import { DetachKeys } from '../api/detach.ts'
+import { writeAll } from '../lib/streams.ts'
 
 /** Where attached clients' input goes: to the process once there is one. Until then it waits in the clients. */
 export class Stdin {
@@ -29,16 +30,7 @@ export class Stdin {
   async write(data: Buffer): Promise<void> {
     if (!this.#close) await this.#ready()
     const target = this.#target
-    if (!target || this.#ended || target.write(data)) return
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        target.off('drain', done)
-        target.off('close', done)
-        resolve()
-      }
-      target.on('drain', done)
-      target.on('close', done)
-    })
+    if (target && !this.#ended) await writeAll(target, data)
   }
 
   /** Makes the process see the end of its input, after all that was written. */

@@ -18,13 +18,14 @@ import { overlayWorks } from '../graphdriver/overlay.ts'
 import { imageRoutes } from '../image/service.ts'
 import { ImageStore } from '../image/store.ts'
 import { LayerStore } from '../layer/store.ts'
-import { isKind } from '../lib/errors.ts'
+import { conflict, isKind } from '../lib/errors.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { openLog } from '../logdriver/drivers.ts'
 import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
+import { claimDirectory } from '../sys/fs.ts'
 import { Zygote } from '../sys/zygote.ts'
 import type { DaemonOptions } from './options.ts'
 import { openRemap } from './remap.ts'
@@ -38,6 +39,7 @@ export interface Composed { engine: Engine, router: Router }
 export async function compose(options: DaemonOptions, hooks: { warn: (message: string, error?: unknown) => void, failpoint: (name: string) => void }): Promise<Composed> {
   const { dataRoot, execRoot } = options
   for (const directory of [dataRoot, execRoot]) mkdirSync(directory, { recursive: true, mode: 0o711 })
+  if (!claimDirectory(dataRoot)) throw conflict(`the data root ${dataRoot} belongs to another daemon that runs`)
   const trees = findCgroupTrees()
   prepareCgroupParent(trees, CGROUP_PARENT)
   const graph = GraphDB.open(join(dataRoot, 'graph.db'))

@@ -1,4 +1,4 @@
-import { closeSync, readSync, fstatSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
 import { must, syscall } from './ffi.ts'
 import { errno, errnoError } from './errno.ts'
 import { nr } from './syscalls.ts'
@@ -137,6 +137,17 @@ export function readLinkAt(directory: number, name: string): string {
   const buffer = Buffer.alloc(4096)
   const length = must(`readlink ${name}`, nr('readlinkat'), directory, Buffer.from(name + '\0', 'latin1'), buffer, buffer.length)
   return buffer.toString('latin1', 0, length)
+}
+
+/** Takes a directory for this process alone until it ends (flock(2)). False where another process has it. */
+export function claimDirectory(path: string): boolean {
+  const [LOCK_EX, LOCK_NB] = [2, 4]
+  const fd = openSync(path, constants.O_RDONLY | O_DIRECTORY)
+  const result = syscall(nr('flock'), fd, LOCK_EX | LOCK_NB)
+  if (result === 0) return true
+  closeSync(fd)
+  if (result === -errno.EAGAIN) return false
+  throw errnoError(-result, `flock ${path}`)
 }
 
 /** pipe2(2): the read end and the write end, both closed on exec. */
