@@ -1,6 +1,6 @@
-import { familiarName, parseReference } from '../reference/reference.ts'
+import { familiar, familiarName, parseReference } from '../reference/reference.ts'
 import type { ImageConfig, RunConfig } from '../image/image.ts'
-import { goArchitecture } from '../image/image.ts'
+import { attributesOf, goArchitecture } from '../image/image.ts'
 import { applyChanges } from '../image/changes.ts'
 import { plumbing } from './plumbing.ts'
 import type { Container } from './container.ts'
@@ -27,6 +27,7 @@ export async function commitContainer(deps: ContainerDeps, container: Container,
       history: [...(parent?.config.history ?? []), { created, created_by: [record.path, ...record.args].join(' '), ...(options.author && { author: options.author }), ...(options.comment && { comment: options.comment }) }],
     }
     const id = deps.images.put(JSON.stringify(image), { ...(parent && { parent: parent.id }), ...(reference && { reference }) })
+    if (reference) deps.events.emit('image', 'tag', id, attributesOf(deps.images.get(id), familiar(reference)))
     deps.events.emit('container', 'commit', container.id, { ...container.attributes(), comment: options.comment, imageID: id, imageRef: reference ? familiarName(reference) : '' })
     return id
   } finally {

@@ -60,6 +60,12 @@ const KEEP_ENDED = 300_000
 const OUTPUT_GRACE = 2000
 const EXEC_FAILED = 'OCI runtime exec failed: exec failed: unable to start container process: '
 
+/** Tells of an exec, in Docker's form: `exec_start: PROGRAM ARGUMENTS`. */
+export function execEvent(deps: ContainerDeps, { id, body, container }: Exec, action: 'exec_create' | 'exec_start'): void {
+  const [program = '', ...args] = body.Cmd ?? []
+  deps.events.emit('container', `${action}: ${program} ${args.join(' ')}`, container.id, { ...container.attributes(), execID: id })
+}
+
 export interface ExecStart { consoleSize: readonly [number, number] | undefined }
 
 /** Starts an exec. `connect` gives the client's connection, once nothing stands against the start any more; there is
@@ -95,8 +101,8 @@ export async function startExec(deps: ContainerDeps, execs: ExecStore, exec: Exe
 }
 
 async function begin(deps: ContainerDeps, exec: Exec, options: ExecStart, stdin: boolean): Promise<LiveProcess> {
-  const { container, body } = exec
-  deps.events.emit('container', `exec_start: ${body.Cmd!.join(' ')}`, container.id, { ...container.attributes(), execID: exec.id })
+  const { body } = exec
+  execEvent(deps, exec, 'exec_start')
   try {
     const request = await requestOf(deps, exec, options, stdin)
     const starting = deps.execDriver.exec(request)

@@ -1,3 +1,4 @@
+import { passesLabels } from '../api/filters.ts'
 import { join } from 'node:path'
 import { invalid } from '../lib/errors.ts'
 import { humanDuration } from '../lib/units.ts'
@@ -63,7 +64,7 @@ export async function inspectContainer(deps: ContainerDeps, container: Container
 }
 
 /** Bytes that the container added, and those of its image too. */
-async function sizesOf(deps: ContainerDeps, record: ContainerRecord): Promise<{ SizeRw: number, SizeRootFs: number }> {
+async function sizesOf(deps: ListDeps, record: ContainerRecord): Promise<{ SizeRw: number, SizeRootFs: number }> {
   const below = deps.layers.chain(record.topLayer).reduce((sum, layer) => sum + layer.size, 0)
   const own = await deps.layers.writableSize(record.id)
   return { SizeRw: own, SizeRootFs: below + own }
@@ -86,10 +87,12 @@ export function statusText(record: ContainerRecord, now = Date.now()): string {
 
 export const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'name', 'network', 'publish', 'since', 'status', 'volume']
 
+export type ListDeps = Pick<ContainerDeps, 'containers' | 'images' | 'layers'>
+
 export interface ListOptions { all: boolean, limit?: number | undefined, size: boolean, filters: Map<string, string[]> }
 
 /** The API's list of ContainerSummary, newest first. */
-export async function listContainers(deps: ContainerDeps, options: ListOptions): Promise<object[]> {
+export async function listContainers(deps: ListDeps, options: ListOptions): Promise<object[]> {
   const matches = compileFilters(deps, options.filters)
   const everything = options.all || options.limit !== undefined && options.limit > 0 || options.filters.has('status') || options.filters.has('exited')
   let containers = deps.containers.list().filter((container) => (everything || container.running || container.record.state.status === 'restarting') && matches(container))
@@ -105,7 +108,7 @@ export async function listContainers(deps: ContainerDeps, options: ListOptions):
 }
 
 /** A name that has gone to another image since is no longer the container's image's. */
-function imageNameOf(deps: ContainerDeps, record: ContainerRecord): string {
+function imageNameOf(deps: ListDeps, record: ContainerRecord): string {
   try {
     return deps.images.resolve(record.config.Image).id === record.image ? record.config.Image : record.image
   } catch {
@@ -119,7 +122,7 @@ function quoteWord(word: string): string {
 
 const statuses = new Set(['created', 'running', 'paused', 'restarting', 'removing', 'exited', 'dead'])
 
-function compileFilters(deps: ContainerDeps, filters: Map<string, string[]>): (container: Container) => boolean {
+function compileFilters(deps: ListDeps, filters: Map<string, string[]>): (container: Container) => boolean {
   const tests: ((container: Container) => boolean)[] = []
   const any = (name: string, make: (value: string) => (container: Container) => boolean): void => {
     const values = filters.get(name)
@@ -140,10 +143,7 @@ function compileFilters(deps: ContainerDeps, filters: Map<string, string[]>): (c
     if (!/^-?\d+$/.test(value)) throw badFilter('exited', value)
     return (container) => !container.running && container.record.state.status === 'exited' && container.record.state.exitCode === Number(value)
   })
-  for (const value of filters.get('label') ?? []) {
-    const equals = value.indexOf('=')
-    tests.push(({ record }) => (equals < 0 ? value in record.config.Labels : record.config.Labels[value.slice(0, equals)] === value.slice(equals + 1)))
-  }
+  tests.push(({ record }) => passesLabels(record.config.Labels, filters))
   any('ancestor', (value) => {
     let target: string | undefined
     try {
@@ -179,7 +179,7 @@ function toPattern(value: string): RegExp {
   }
 }
 
-function ancestors(deps: ContainerDeps, image: string): string[] {
+function ancestors(deps: ListDeps, image: string): string[] {
   const found: string[] = []
   for (let at: string | undefined = image; at && deps.images.has(at);) {
     at = deps.images.get(at).parent

@@ -1,9 +1,7 @@
-import { execFile } from 'node:child_process'
-import { promisify } from 'node:util'
 import { pipeline } from 'node:stream/promises'
 import { parseDetachKeys } from '../api/detach.ts'
 import { PATH_STAT_HEADER, encodePathStat } from '../api/pathstat.ts'
-import { conflict, invalid, isKind, messageOf } from '../lib/errors.ts'
+import { conflict, invalid } from '../lib/errors.ts'
 import { writeAll } from '../lib/streams.ts'
 import { parseTime } from '../lib/units.ts'
 import type { Job, JobContext } from '../engine/engine.ts'
@@ -17,14 +15,16 @@ import type { Container, WaitCondition } from './container.ts'
 import { copyIn, copyOut, statPath } from './copy.ts'
 import { createContainer } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
-import { ExecStore, resizeTerminal, startExec } from './exec.ts'
+import { ExecStore, execEvent, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
 import { encodeEntry, readLog } from './logs.ts'
 import { plumbing } from './plumbing.ts'
+import { pruneContainers } from './prune.ts'
 import { removeContainer } from './remove.ts'
 import { startContainer } from './start.ts'
 import { noSample, statsOf } from './stats.ts'
 import { killContainer, pauseContainer, restartContainer, stopContainer, unpauseContainer } from './stop.ts'
+import { top } from './top.ts'
 import { updateContainer } from './update.ts'
 
 const RAW = 'application/vnd.docker.raw-stream'
@@ -162,11 +162,15 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       await act('copy-out', call, (container) => copyOut(deps, container, path, async (stat, stream) => {
         call.response.setHeader(PATH_STAT_HEADER, encodePathStat(stat))
         await pipeline(stream, call.stream('application/x-tar'), { signal: call.signal })
+        deps.events.emit('container', 'archive-path', container.id, container.attributes())
       }))
     } },
     { method: 'PUT', path: '/containers/:name/archive', async handler(call) {
       const path = requiredText(call, 'path')
-      await act('copy-in', call, (container, { signal }) => copyIn(deps, container, path, call.request, { keepKinds: call.flag('noOverwriteDirNonDir'), chown: !call.flag('copyUIDGID', true), signal }))
+      await act('copy-in', call, async (container, { signal }) => {
+        await copyIn(deps, container, path, call.request, { keepKinds: call.flag('noOverwriteDirNonDir'), chown: !call.flag('copyUIDGID', true), signal })
+        deps.events.emit('container', 'extract-to-dir', container.id, container.attributes())
+      })
       call.empty(200)
     } },
     { method: 'GET', path: '/containers/:name/logs', async handler(call) {
@@ -209,7 +213,7 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
     { method: 'POST', path: '/containers/:name/exec', async handler(call) {
       const body = parseExecBody(await call.json())
       const exec = execs.create(named(call), body)
-      deps.events.emit('container', `exec_create: ${body.Cmd!.join(' ')}`, exec.container.id, { ...exec.container.attributes(), execID: exec.id })
+      execEvent(deps, exec, 'exec_create')
       call.send(201, { Id: exec.id })
     } },
     { method: 'POST', path: '/exec/:id/start', async handler(call) {
@@ -267,27 +271,6 @@ function logQuery(call: Call): LogQuery {
   return { follow: call.flag('follow'), signal: call.signal, ...(since !== undefined && { since }), ...(until !== undefined && { until }), ...(count !== undefined && count >= 0 && { tail: count }) }
 }
 
-/** Runs the host's ps and keeps the container's rows (Docker does the same: the container may have no ps). */
-async function top(container: Container, psArgs: string): Promise<{ Titles: string[], Processes: string[][] }> {
-  if (/[^a-zA-Z0-9 ,=:_%+-]/.test(psArgs)) throw invalid(`ps: ${psArgs}: unknown arguments`)
-  let text: string
-  try {
-    text = (await promisify(execFile)('ps', psArgs.split(' ').filter(Boolean), { maxBuffer: 64 << 20 })).stdout
-  } catch (error) {
-    throw invalid(`ps: ${messageOf(error).trim()}`, error)
-  }
-  const [head = '', ...rows] = text.trimEnd().split('\n')
-  const titles = head.trim().split(/\s+/)
-  const column = titles.indexOf('PID')
-  if (column < 0) throw invalid("Couldn't find PID field in ps output")
-  const pids = new Set(container.cgroup?.processes())
-  const processes = rows.map((row) => {
-    const words = row.trim().split(/\s+/)
-    return [...words.slice(0, titles.length - 1), words.slice(titles.length - 1).join(' ')]
-  }).filter((words) => pids.has(Number(words[column])))
-  return { Titles: titles, Processes: processes }
-}
-
 async function streamStats(deps: ContainerDeps, call: Call, container: Container): Promise<void> {
   const stream = call.flag('stream', true)
   const oneShot = call.flag('one-shot')
@@ -314,31 +297,4 @@ async function streamStats(deps: ContainerDeps, call: Call, container: Container
     })
   }
   response.end()
-}
-
-async function pruneContainers(deps: ContainerDeps, filters: Map<string, string[]>): Promise<{ deleted: string[], space: number }> {
-  const until = filters.get('until')?.[0]
-  const before = until === undefined ? undefined : parseTime(until, Date.now())
-  const has = (container: Container, label: string): boolean => {
-    const equals = label.indexOf('=')
-    const { Labels } = container.record.config
-    return equals < 0 ? label in Labels : Labels[label.slice(0, equals)] === label.slice(equals + 1)
-  }
-  const deleted: string[] = []
-  let space = 0
-  for (const container of deps.containers.list()) {
-    const { status } = container.record.state
-    if (container.running || status === 'restarting') continue
-    if (before !== undefined && Date.parse(container.record.created) > before) continue
-    if (!(filters.get('label') ?? []).every((label) => has(container, label)) || (filters.get('label!') ?? []).some((label) => has(container, label))) continue
-    try {
-      const size = await deps.layers.writableSize(container.id)
-      await removeContainer(deps, container, { force: false })
-      space += size
-      deleted.push(container.id)
-    } catch (error) {
-      if (!isKind(error, 'conflict')) throw error // it was started meanwhile: then it stays
-    }
-  }
-  return { deleted, space }
 }

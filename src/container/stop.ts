@@ -1,4 +1,5 @@
 import { BerthError, conflict } from '../lib/errors.ts'
+import type { LiveProcess } from '../execdriver/driver.ts'
 import { sendSignal } from '../sys/signal.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
@@ -18,11 +19,15 @@ export async function killContainer(deps: ContainerDeps, container: Container, s
   if (!container.running || !live) throw conflict(`cannot kill container: ${container.record.name}: ${notRunning(container).message}`)
   deps.failpoint('kill.begin')
   if (number === 9 || signalStops(container, number)) container.record.manuallyStopped = true
-  sendSignal(live.pid, number)
-  deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
+  signalProcess(deps, container, live, number)
   if (number !== 9) return
   if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
   await container.wait('not-running', AbortSignal.timeout(10_000)).catch(() => undefined) // the kill is sent; how long dying takes is the kernel's
+}
+
+function signalProcess(deps: ContainerDeps, container: Container, live: LiveProcess, number: number): void {
+  sendSignal(live.pid, number)
+  deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
 }
 
 function signalStops(container: Container, number: number): boolean {
@@ -63,11 +68,7 @@ export async function stopContainer(deps: ContainerDeps, container: Container, o
 }
 
 async function signalAndWait(deps: ContainerDeps, container: Container, number: number, timeout: number | undefined, ended: Promise<unknown>): Promise<void> {
-  const live = container.process
-  if (live) {
-    sendSignal(live.pid, number)
-    deps.events.emit('container', 'kill', container.id, { ...container.attributes(), signal: String(number) })
-  }
+  if (container.process) signalProcess(deps, container, container.process, number)
   if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
   deps.failpoint('stop.signalled')
   if (timeout === undefined) return void (await ended)
@@ -76,7 +77,7 @@ async function signalAndWait(deps: ContainerDeps, container: Container, number: 
   const first = await Promise.race([ended, late])
   clearTimeout(timer)
   if (first !== 'late') return
-  if (container.process) sendSignal(container.process.pid, 9)
+  if (container.process) signalProcess(deps, container, container.process, 9)
   await ended
 }
 

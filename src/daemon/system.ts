@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname, release, totalmem } from 'node:os'
+import { hasLabel } from '../api/filters.ts'
 import { API_VERSION, BERTH_VERSION, MIN_API_VERSION } from '../api/version.ts'
 import type { ContainerStore } from '../container/store.ts'
 import type { Engine } from '../engine/engine.ts'
@@ -117,7 +118,7 @@ function matches(event: Event, filters: Map<string, string[]>): boolean {
     if (name === 'event' && !any((value) => event.action === value || event.action.startsWith(`${value}:`))) return false
     if (name === 'type' && !any((value) => event.type === value)) return false
     if (name === 'scope' && !any((value) => value === 'local')) return false
-    if (name === 'label' && !values.every((value) => value.includes('=') ? event.attributes[value.split('=')[0]!] === value.slice(value.indexOf('=') + 1) : value in event.attributes)) return false
+    if (name === 'label' && !values.every((value) => hasLabel(event.attributes, value))) return false
     if (['container', 'image', 'volume', 'network', 'daemon'].includes(name)) {
       const own = event.type === name && any((value) => event.id.startsWith(value) || event.attributes['name'] === value)
       if (!own && !(name === 'image' && event.type === 'container' && any((value) => event.attributes['image'] === value))) return false

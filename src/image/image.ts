@@ -61,3 +61,11 @@ export interface Image {
 
 /** This machine's architecture by Go's name, which images use. */
 export const goArchitecture = process.arch === 'x64' ? 'amd64' : process.arch
+
+/** The time of what has none (Go's zero time). */
+export const ZERO_TIME = '0001-01-01T00:00:00Z'
+
+/** What an event about an image says of it. */
+export function attributesOf(image: Image, name: string): Record<string, string> {
+  return { name, ...image.config.config?.Labels }
+}

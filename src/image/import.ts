@@ -3,7 +3,7 @@ import type { Events } from '../engine/events.ts'
 import { invalid } from '../lib/errors.ts'
 import { familiar, parseReference, withDefaultTag } from '../reference/reference.ts'
 import { applyChanges } from './changes.ts'
-import { goArchitecture, type ImageConfig } from './image.ts'
+import { attributesOf, goArchitecture, type ImageConfig } from './image.ts'
 import type { ImageStore } from './store.ts'
 
 export interface ImportOptions { repo: string, tag: string, message: string, changes: readonly string[], platform: string, signal: AbortSignal }
@@ -25,7 +25,7 @@ export async function importImage(deps: { images: ImageStore, events: Events }, 
       history: [{ created, comment }],
     }
     const id = deps.images.put(JSON.stringify(image), reference ? { reference } : {})
-    deps.events.emit('image', 'import', id, { name: reference ? familiar(reference) : id })
+    deps.events.emit('image', 'import', id, attributesOf(deps.images.get(id), reference ? familiar(reference) : id))
     return id
   } finally {
     await deps.images.layers.release(holder)

@@ -8,7 +8,7 @@ import { randomId, shortId } from '../lib/ids.ts'
 import { familiar, parseReference, type Reference } from '../reference/reference.ts'
 import { openInRoot } from '../sys/fs.ts'
 import { chainIdOf } from '../layer/store.ts'
-import { goArchitecture } from './image.ts'
+import { attributesOf, goArchitecture } from './image.ts'
 import { parseImageConfig, type ImageStore } from './store.ts'
 
 type Report = (line: Record<string, unknown>) => void
@@ -138,7 +138,7 @@ async function loadOne(deps: { images: ImageStore, events: Events }, files: Arch
     }
     const id = deps.images.put(text)
     for (const name of names) deps.images.tag(id, name)
-    deps.events.emit('image', 'load', id, { name: id })
+    deps.events.emit('image', 'load', id, attributesOf(deps.images.get(id), id))
     for (const name of names) report({ stream: `Loaded image: ${familiar(name)}\n` })
     if (names.length === 0) report({ stream: `Loaded image ID: ${id}\n` })
   } finally {

@@ -2,17 +2,17 @@ import { conflict } from '../lib/errors.ts'
 import { shortId } from '../lib/ids.ts'
 import type { Events } from '../engine/events.ts'
 import { familiar, parseReference, repositoryOf, withDefaultTag } from '../reference/reference.ts'
-import type { Image } from './image.ts'
+import { attributesOf, type Image } from './image.ts'
 import type { ImageStore } from './store.ts'
 
 /** A container made of an image. */
 export interface ImageUser { id: string, running: boolean }
 
-interface Deps { images: ImageStore, events: Events, usersOf: (image: string) => ImageUser[] }
+export interface RemoveDeps { images: ImageStore, events: Events, usersOf: (image: string) => ImageUser[] }
 
 /** Takes an image's name away and, with the last one, the image and the layers that only it needs. Returns the rows of
  * the API's answer. */
-export async function removeImage(deps: Deps, text: string, options: { force: boolean, prune: boolean }): Promise<({ Untagged: string } | { Deleted: string })[]> {
+export async function removeImage(deps: RemoveDeps, text: string, options: { force: boolean, prune: boolean }): Promise<({ Untagged: string } | { Deleted: string })[]> {
   const { images } = deps
   const image = images.resolve(text)
   const rows: ({ Untagged: string } | { Deleted: string })[] = []
@@ -20,7 +20,7 @@ export async function removeImage(deps: Deps, text: string, options: { force: bo
   const names = [...tags, ...digests]
   const untag = (name: string): void => {
     images.untag(parseReference(name))
-    deps.events.emit('image', 'untag', image.id, { name: image.id })
+    deps.events.emit('image', 'untag', image.id, attributesOf(image, image.id))
     rows.push({ Untagged: name })
   }
   if (isIdOf(image, text)) {
@@ -47,7 +47,7 @@ function isIdOf(image: Image, text: string): boolean {
   return image.id === text || image.id.startsWith(`sha256:${text.replace(/^sha256:/, '')}`) && /^(sha256:)?[a-f0-9]+$/.test(text)
 }
 
-function refuseUsed(deps: Deps, image: Image, force: boolean): void {
+function refuseUsed(deps: RemoveDeps, image: Image, force: boolean): void {
   const children = deps.images.children(image.id)
   if (children.length) throw conflict(`conflict: unable to delete ${shortId(image.id)} (cannot be forced) - image has dependent child images`)
   for (const { id, running } of deps.usersOf(image.id)) {
@@ -56,12 +56,12 @@ function refuseUsed(deps: Deps, image: Image, force: boolean): void {
   }
 }
 
-async function erase(deps: Deps, image: Image, prune: boolean, rows: ({ Untagged: string } | { Deleted: string })[]): Promise<void> {
+async function erase(deps: RemoveDeps, image: Image, prune: boolean, rows: ({ Untagged: string } | { Deleted: string })[]): Promise<void> {
   const { images } = deps
   if (images.children(image.id).length) return
   const { parent } = image
   const layers = await images.remove(image.id)
-  deps.events.emit('image', 'delete', image.id, { name: image.id })
+  deps.events.emit('image', 'delete', image.id, attributesOf(image, image.id))
   rows.push({ Deleted: image.id }, ...layers.map((layer) => ({ Deleted: layer })))
   if (!prune || !parent || !images.has(parent)) return
   const names = images.namesOf(parent)

@@ -7,7 +7,7 @@ import type { Events } from '../engine/events.ts'
 import { TRAILER, encodeEntry, paddedSize, type Entry } from '../archive/tar.ts'
 import { randomId, sha256 } from '../lib/ids.ts'
 import { canonical, familiar, parseReference, withDefaultTag } from '../reference/reference.ts'
-import type { Image } from './image.ts'
+import { attributesOf, type Image } from './image.ts'
 import type { ImageStore } from './store.ts'
 
 interface Saved { image: Image, tags: string[] }
@@ -18,7 +18,7 @@ export async function saveImages(deps: { images: ImageStore, events: Events, dat
   const saved = collect(deps.images, names)
   const directory = join(deps.dataRoot, 'tmp', `save-${randomId().slice(0, 16)}`)
   mkdirSync(directory, { recursive: true, mode: 0o700 })
-  for (const { image } of saved) deps.events.emit('image', 'save', image.id, { name: image.id })
+  for (const { image } of saved) deps.events.emit('image', 'save', image.id, attributesOf(image, image.id))
   const stream = Readable.from(write(deps.images, saved, directory), { objectMode: false, highWaterMark: 1 << 20 })
   stream.once('close', () => void rm(directory, { recursive: true, force: true }))
   return stream

@@ -1,0 +1,32 @@
+import { passesLabels } from '../api/filters.ts'
+import { isKind } from '../lib/errors.ts'
+import { parseTime } from '../lib/units.ts'
+import { ZERO_TIME } from './image.ts'
+import { flagOf } from './list.ts'
+import { removeImage, type RemoveDeps } from './remove.ts'
+
+/** Removes the images without a container that the filters (`dangling`, `until`, `label`, `label!`) let through. */
+export async function pruneImages(deps: RemoveDeps, filters: Map<string, string[]>): Promise<object> {
+  const { images } = deps
+  const danglingOnly = flagOf(filters, 'dangling') ?? true
+  const until = filters.get('until')?.[0]
+  const deleted: object[] = []
+  let space = 0
+  const names = images.names()
+  for (const image of images.list()) {
+    const name = names.get(image.id)
+    if (danglingOnly && name || deps.usersOf(image.id).length || images.children(image.id).length) continue
+    if (until !== undefined && Date.parse(image.config.created ?? ZERO_TIME) > parseTime(until, Date.now())) continue
+    if (!passesLabels(image.config.config?.Labels ?? {}, filters)) continue
+    const size = images.size(image)
+    try {
+      deleted.push(...await removeImage(deps, image.id, { force: true, prune: true }))
+      space += size
+    } catch (error) {
+      if (!isKind(error, 'conflict')) throw error // it got a user meanwhile: then it stays
+    }
+  }
+  deps.events.emit('image', 'prune', '', { reclaimed: String(space) })
+  return { ImagesDeleted: deleted.length ? deleted : null, SpaceReclaimed: space }
+}
+
