@@ -19,20 +19,10 @@
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/sched.h>
-#include <linux/types.h>
 #include <linux/wait.h>
 #include <asm/signal.h>
 #include <asm/siginfo.h>
-#include "syscall.h"
-
-typedef __u8 u8;
-typedef __u16 u16;
-typedef __u32 u32;
-typedef __u64 u64;
-typedef __s64 s64;
-
-#define S(...) SIX(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
-#define SIX(nr, a, b, c, d, e, f, ...) sys(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#include "program.h"
 
 #ifndef F_ADD_SEALS
 #define F_ADD_SEALS 1033
@@ -79,17 +69,6 @@ struct record {
   s64 value, detail;
   u64 token;
 };
-
-void *memset(void *p, int c, unsigned long n) {
-  for (u8 *q = p; n--; ) *q++ = (u8)c;
-  return p;
-}
-
-void *memcpy(void *to, const void *from, unsigned long n) {
-  u8 *t = to;
-  for (const u8 *f = from; n--; ) *t++ = *f++;
-  return to;
-}
 
 static void emit(struct program *p, u32 type, u32 step, s64 value, s64 detail) {
   struct record r = {type, step, value, detail, p->token};
@@ -316,10 +295,3 @@ __attribute__((used)) static void entry(long *stack) {
   if (*want || *name) reexecute(envp);
   zygote();
 }
-
-/* The kernel enters with the stack pointer at argc (System V ABI, "Initial Process Stack"). */
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call entry\n");
-#else
-__asm__(".globl _start\n_start: mov x29, #0\n mov x0, sp\n bl entry\n");
-#endif

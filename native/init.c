@@ -6,24 +6,13 @@
  * reaches it from the terminal and only once. */
 #include <asm/unistd.h>
 #include <linux/errno.h>
-#include <linux/types.h>
 #include <linux/wait.h>
 #include <asm/signal.h>
 #include <asm/ioctls.h>
-#include "syscall.h"
+#include "program.h"
 
-typedef __u8 u8;
-typedef __u64 u64;
-
-#define S(...) SIX(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
-#define SIX(nr, a, b, c, d, e, f, ...) sys(nr, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define BIT(signal) (1ull << ((signal) - 1))
 #define PATH_MAX 4096
-
-void *memset(void *p, int c, unsigned long n) {
-  for (u8 *q = p; n--; ) *q++ = (u8)c;
-  return p;
-}
 
 static unsigned long length(const u8 *text) {
   unsigned long n = 0;
@@ -106,10 +95,3 @@ __attribute__((used)) static void entry(long *stack) {
     if (signal > 0 && signal != SIGCHLD) S(__NR_kill, child, signal);
   }
 }
-
-/* The kernel enters with the stack pointer at argc (System V ABI, "Initial Process Stack"). */
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start: xor %ebp, %ebp\n mov %rsp, %rdi\n and $-16, %rsp\n call entry\n");
-#else
-__asm__(".globl _start\n_start: mov x29, #0\n mov x0, sp\n bl entry\n");
-#endif

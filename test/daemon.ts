@@ -20,7 +20,7 @@ export class TestDaemon {
     const at = (name: string): string => join(this.directory, name)
     const [program = '', ...args] = [...through, join(root, 'bin/berth'), 'daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error', ...flags]
     this.#process = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
-    for (let tries = 0; tries < 200; tries++) {
+    for (let tries = 0; tries < 2000; tries++) { // an emulated machine takes its time
       await new Promise((resolve) => setTimeout(resolve, 25))
       if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return
     }

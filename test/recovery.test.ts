@@ -3,6 +3,7 @@ import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { isMonitor } from '../src/execdriver/native.ts'
+import { findCgroupTrees } from '../src/libcontainer/cgroups/cgroup.ts'
 import { TestDaemon } from './daemon.ts'
 
 const daemon = new TestDaemon()
@@ -51,7 +52,8 @@ function monitors(): number {
 }
 
 /** The ids of containers that have cgroups, of any engine. */
-const cgroups = (): string[] => readdirSync('/sys/fs/cgroup/pids/berth', { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name)
+const trees = findCgroupTrees().trees
+const cgroups = (): string[] => readdirSync(join(trees.get('pids') ?? trees.get('unified')!, 'berth'), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name)
 
 const steps: Record<string, (id: string) => Promise<unknown>> = {
   'create.checked': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),

@@ -11,6 +11,8 @@ export interface Endpoint {
   /** The API version to ask for; the engine's newest if empty. */
   version: string
   tls?: { ca?: string, cert?: string, key?: string, verify: boolean }
+  /** Sent with every request. */
+  headers?: Record<string, string>
 }
 
 export interface Ask {
@@ -65,7 +67,7 @@ export class Client {
     const version = this.#endpoint.version && `/v${this.#endpoint.version}`
     const stream = isStream(ask.body) ? ask.body : undefined
     const data = stream || ask.body === undefined ? undefined : Buffer.from(JSON.stringify(ask.body))
-    const headers = { Host: 'berth', 'User-Agent': 'berth-client', ...(data && { 'Content-Type': 'application/json', 'Content-Length': data.length }), ...(stream && { 'Content-Type': 'application/x-tar' }), ...ask.headers }
+    const headers = { ...this.#endpoint.headers, Host: 'berth', 'User-Agent': 'berth-client', ...(data && { 'Content-Type': 'application/json', 'Content-Length': data.length }), ...(stream && { 'Content-Type': 'application/x-tar' }), ...ask.headers }
     const options: RequestOptions = { ...this.#connect, method, path: `${version}${path}${query.size ? `?${query}` : ''}`, headers, ...(ask.signal && { signal: ask.signal }) }
     const { tls } = this.#endpoint
     if (tls) {

@@ -31,7 +31,7 @@ export function flagTable(flags: Flags, columns: number): string {
 }
 
 /** The help of one command. */
-export function commandHelp(entry: Entry, definition: Command, path: string, columns: number): string {
+export function commandHelp(entry: Pick<Entry, 'names' | 'short'>, definition: Command, path: string, columns: number): string {
   const { flags } = definition
   const usage = `berth ${path}${Object.keys(flags).length ? ' [OPTIONS]' : ''}${definition.usage && ` ${definition.usage}`}`
   const names = entry.names.length > 1 ? `\nAliases:\n  ${entry.names.map((name) => `berth ${name}`).join(', ')}\n` : ''

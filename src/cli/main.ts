@@ -54,7 +54,7 @@ async function runClient(argv: readonly string[], env: NodeJS.ProcessEnv, consol
       console.stdout.write(commandHelp(found.entry, definition, path.slice(6), columns))
       return 0
     }
-    return await definition.run({ ...parsed, session: new Session(global.flags as unknown as GlobalFlags, env), console }) ?? 0
+    return await definition.run({ ...parsed, session: new Session(global.flags as GlobalFlags, env), console }) ?? 0
   } catch (error) {
     if (error instanceof UsageError) {
       const found = findEntry(path.split(' ').slice(1))

@@ -18,7 +18,7 @@ import { makeRaw, setWindowSize } from '../sys/terminal.ts'
 import { ExitError, UsageError, command, parseWords, type Command, type Flags, type Invocation } from './command.ts'
 import type { Console } from './console.ts'
 import { layOut } from './format/table.ts'
-import { flagTable } from './help.ts'
+import { commandHelp, flagTable } from './help.ts'
 import { Session } from './session.ts'
 import { terminalSize } from './terminal.ts'
 
@@ -236,10 +236,6 @@ function help(columns: number): string {
   return `Usage:  berth runtime [OPTIONS] COMMAND\n\nRuns containers of OCI bundles\n\nCommands:\n${rows.join('\n')}\n\nGlobal Options:\n${flagTable(globalFlags, columns)}\n`
 }
 
-function commandHelp(name: string, short: string, { usage, flags }: Command, columns: number): string {
-  return `Usage:  berth runtime ${name}${Object.keys(flags).length ? ' [OPTIONS]' : ''}${usage && ` ${usage}`}\n\n${short}\n${Object.keys(flags).length ? `\nOptions:\n${flagTable(flags, columns)}\n` : ''}`
-}
-
 /** Runs one command of the runtime. Returns its exit code: the process's for `run` and `exec`, else 0, or 1. */
 export async function runRuntime(argv: readonly string[], env: NodeJS.ProcessEnv, console: Console): Promise<number> {
   const columns = console.stdout.columns ?? 80
@@ -253,8 +249,8 @@ export async function runRuntime(argv: readonly string[], env: NodeJS.ProcessEnv
     const found = commandsOf(globals)[name]
     if (!found) throw new UsageError(`berth runtime: ${JSON.stringify(name)} is not a command`)
     const { help: askedHere, ...parsed } = parseWords(`berth runtime ${name}`, found.command, words)
-    if (askedHere) return console.stdout.write(commandHelp(name, found.short, found.command, columns)), 0
-    return await found.command.run({ ...parsed, session: new Session({ host: [] } as never, env), console }) ?? 0
+    if (askedHere) return console.stdout.write(commandHelp({ names: [name], short: found.short }, found.command, `runtime ${name}`, columns)), 0
+    return await found.command.run({ ...parsed, session: new Session({}, env), console }) ?? 0
   } catch (error) {
     const message = globals?.debug ? (error as Error).stack ?? messageOf(error) : messageOf(error)
     console.complain(message)

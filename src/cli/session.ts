@@ -8,7 +8,7 @@ import { ExitError } from './command.ts'
 export const defaultHost = 'unix:///var/run/berth.sock'
 
 /** Flags that stand before the command. */
-export interface GlobalFlags { config: string, debug: boolean, host: string[], tls: boolean, tlscacert: string, tlscert: string, tlskey: string, tlsverify: boolean, [name: string]: unknown }
+export interface GlobalFlags { config?: string, host?: string[], tls?: boolean, tlscacert?: string, tlscert?: string, tlskey?: string, tlsverify?: boolean }
 
 /** The client's settings, from `config.json`: those that concern a client of one engine. */
 export interface ClientConfig {
@@ -52,15 +52,15 @@ export class Session {
   }
 
   get endpoint(): Endpoint {
-    const { host: hosts } = this.#flags
+    const { host: hosts = [] } = this.#flags
     if (hosts.length > 1) throw new ExitError(1, 'Specify only one -H')
     const host = hosts[0] || this.env['DOCKER_HOST'] || defaultHost
     const tls = this.#tls()
-    return { host: host.includes('://') ? host : `tcp://${host}`, version: this.env['DOCKER_API_VERSION'] ?? '', ...(tls && !host.startsWith('unix://') && { tls }) }
+    return { host: host.includes('://') ? host : `tcp://${host}`, version: this.env['DOCKER_API_VERSION'] ?? '', ...(tls && !host.startsWith('unix://') && { tls }), ...(this.config.HttpHeaders && { headers: this.config.HttpHeaders }) }
   }
 
   #tls(): Endpoint['tls'] {
-    const { tls, tlsverify, tlscacert, tlscert, tlskey } = this.#flags
+    const { tls, tlsverify, tlscacert = '', tlscert = '', tlskey = '' } = this.#flags
     const verify = tlsverify || Boolean(this.env['DOCKER_TLS_VERIFY'])
     if (!tls && !verify) return undefined
     const directory = this.env['DOCKER_CERT_PATH'] || this.configDirectory

@@ -7,7 +7,7 @@ import { containerDirectory } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { logPathOf } from './logs.ts'
-import { bindsOf, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
+import { bindsOf, labelsOf, parseSecurityOptions, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
 
 /** The API's MountPoint list. */
 function mountsOf(record: ContainerRecord): object[] {
@@ -42,11 +42,12 @@ export async function inspectContainer(deps: ContainerDeps, container: Container
   const { record } = container
   const directory = containerDirectory(deps, record.host.NetworkMode.startsWith('container:') ? deps.containers.resolve(record.host.NetworkMode.slice(10)).id : record.id)
   const { StopTimeout, Healthcheck, MacAddress, ...config } = record.config
+  const labels = labelsOf(parseSecurityOptions(record.host.SecurityOpt ?? []), record.host, deps.facts)
   return {
     Id: record.id, Created: record.created, Path: record.path, Args: record.args, State: stateOf(record), Image: record.image,
     ResolvConfPath: join(directory, 'resolv.conf'), HostnamePath: join(directory, 'hostname'), HostsPath: join(directory, 'hosts'),
     LogPath: record.host.LogConfig.Type === 'json-file' ? logPathOf(deps, record.id) : '', Name: `/${record.name}`, RestartCount: record.restartCount,
-    Driver: record.driver, Platform: 'linux', MountLabel: '', ProcessLabel: '', AppArmorProfile: '', ExecIDs: container.execs.size ? [...container.execs] : null,
+    Driver: record.driver, Platform: 'linux', MountLabel: '', ProcessLabel: labels.selinuxLabel ?? '', AppArmorProfile: labels.apparmorProfile ?? '', ExecIDs: container.execs.size ? [...container.execs] : null,
     HostConfig: {
       ...record.host,
       MaskedPaths: record.host.MaskedPaths ?? (record.host.Privileged ? null : defaultMaskedPaths), ReadonlyPaths: record.host.ReadonlyPaths ?? (record.host.Privileged ? null : defaultReadonlyPaths),

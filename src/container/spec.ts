@@ -18,6 +18,8 @@ export interface HostFacts {
   kernel: string
   cgroupVersion: 1 | 2
   apparmor: boolean
+  /** The profile of containers that ask for no other, where the kernel has it. */
+  apparmorProfile?: string | undefined
   selinux: boolean
   cpus: number
 }
@@ -180,12 +182,13 @@ function seccompOf(security: SecurityOptions, host: HostConfig, context: Seccomp
   return profile
 }
 
-function labelsOf(security: SecurityOptions, host: HostConfig, facts: HostFacts): { apparmorProfile?: string, selinuxLabel?: string } {
-  const { apparmor, labels } = security
+/** What the security modules of the kernel are told of a container. */
+export function labelsOf({ apparmor, labels }: Pick<SecurityOptions, 'apparmor' | 'labels'>, host: HostConfig, facts: HostFacts): { apparmorProfile?: string, selinuxLabel?: string } {
   if (apparmor && apparmor !== 'unconfined' && !facts.apparmor) throw unsupported(`AppArmor profile ${JSON.stringify(apparmor)} was asked for, but AppArmor is not enabled in this kernel`)
   const wanted = labels.filter((label) => label !== 'disable')
   if (wanted.length && !facts.selinux) throw unsupported(`SELinux label ${JSON.stringify(wanted.join())} was asked for, but SELinux is not enabled in this kernel`)
-  if (apparmor && facts.apparmor && !(host.Privileged && apparmor === 'unconfined')) return { apparmorProfile: apparmor }
+  const profile = apparmor ?? (host.Privileged ? undefined : facts.apparmorProfile)
+  if (facts.apparmor && profile && profile !== 'unconfined') return { apparmorProfile: profile }
   if (!wanted.length) return {}
   const part = (name: string, otherwise: string): string => wanted.find((label) => label.startsWith(`${name}:`))?.slice(name.length + 1) ?? otherwise
   return { selinuxLabel: `${part('user', 'system_u')}:${part('role', 'system_r')}:${part('type', 'container_t')}:${part('level', 's0')}` }

@@ -22,6 +22,7 @@ import { conflict, isKind } from '../lib/errors.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
+import { DEFAULT_PROFILE, apparmorEnabled, loadDefaultProfile } from '../libcontainer/apparmor.ts'
 import { openLog } from '../logdriver/drivers.ts'
 import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
@@ -54,11 +55,12 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const events = new Events()
   const zygote = Zygote.start()
   const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
+  const apparmor = apparmorEnabled()
   const remap = options.usernsRemap ? await openRemap(zygote, options.usernsRemap, { dataRoot, execRoot }) : undefined
   let stopping = false
   const deps: ContainerDeps = {
     containers, images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
-    facts: { kernel: release(), cgroupVersion: trees.version, apparmor: existsSync('/sys/kernel/security/apparmor'), selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
+    facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     remap, ...hooks, isStopping: () => stopping,
   }
   await recover(deps, trees, hooks.warn)
@@ -76,7 +78,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const router = new Router([
     ...containerRoutes(deps),
     ...imageRoutes({ images, engine, events, dataRoot, usersOf: (image) => containers.ofImage(image).map(({ id, running }) => ({ id, running })) }),
-    ...systemRoutes({ containers, images, layers, engine, events, trees, options }),
+    ...systemRoutes({ containers, images, layers, engine, events, trees, facts: deps.facts, options }),
   ], (error, request) => hooks.warn(`${request.method} ${request.url} failed`, error))
   return { engine, router }
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { availableParallelism, hostname, release, totalmem } from 'node:os'
 import { hasLabel } from '../api/filters.ts'
 import { API_VERSION, BERTH_VERSION, MIN_API_VERSION } from '../api/version.ts'
+import type { HostFacts } from '../container/spec.ts'
 import type { ContainerStore } from '../container/store.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Event, Events } from '../engine/events.ts'
@@ -18,7 +19,7 @@ import { machine } from '../sys/syscalls.ts'
 import type { DaemonOptions } from './options.ts'
 import { diskUsage } from './usage.ts'
 
-export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, engine: Engine, events: Events, trees: CgroupTrees, options: DaemonOptions }
+export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
 
 /** The routes of the daemon itself: ping, version, info, events, jobs. */
 export function systemRoutes(deps: SystemDeps): Route[] {
@@ -55,7 +56,7 @@ function versionOf(): object {
   }
 }
 
-function infoOf({ containers, images, layers, trees, options, events }: SystemDeps): object {
+function infoOf({ containers, images, layers, trees, facts, options, events }: SystemDeps): object {
   const count = (...statuses: string[]): number => containers.list().filter(({ record }) => statuses.includes(record.state.status)).length
   const os = /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfThere('/etc/os-release') ?? '')?.[1] ?? 'Linux'
   const has = (controller: string): boolean => trees.version === 2 || trees.trees.has(controller)
@@ -68,7 +69,7 @@ function infoOf({ containers, images, layers, trees, options, events }: SystemDe
     CgroupDriver: 'cgroupfs', CgroupVersion: String(trees.version), NEventsListener: events.listeners, KernelVersion: release(), OperatingSystem: os, OSVersion: '', OSType: 'linux', Architecture: machine,
     NCPU: availableParallelism(), MemTotal: totalmem(), IndexServerAddress: '', RegistryConfig: { InsecureRegistryCIDRs: [], IndexConfigs: {}, Mirrors: [] }, GenericResources: null, HttpProxy: '', HttpsProxy: '', NoProxy: '',
     Name: hostname(), Labels: options.labels, ExperimentalBuild: false, ServerVersion: BERTH_VERSION, Runtimes: { berth: { path: 'berth' } }, DefaultRuntime: 'berth', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
-    LiveRestoreEnabled: options.liveRestore, Isolation: '', InitBinary: '', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: ['name=seccomp,profile=builtin', ...(options.usernsRemap ? ['name=userns'] : [])], Warnings: [],
+    LiveRestoreEnabled: options.liveRestore, Isolation: '', InitBinary: '', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: [...(facts.apparmor ? ['name=apparmor'] : []), 'name=seccomp,profile=builtin', ...(facts.selinux ? ['name=selinux'] : []), ...(options.usernsRemap ? ['name=userns'] : []), ...(trees.version === 2 ? ['name=cgroupns'] : [])], Warnings: [],
   }
 }
 

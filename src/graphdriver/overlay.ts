@@ -1,12 +1,14 @@
 import { constants, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, closeSync, symlinkSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
 import { join } from 'node:path'
+import { release } from 'node:os'
 import { randomBytes } from 'node:crypto'
 import { codeOf, conflict, notFound, unsupported } from '../lib/errors.ts'
 import { readIfThere } from '../lib/files.ts'
 import type { Trash } from '../lib/trash.ts'
 import { must, syscall } from '../sys/ffi.ts'
-import { errno, errnoError } from '../sys/errno.ts'
-import { AT_FDCWD, fileSystemType } from '../sys/fs.ts'
+import { errnoError } from '../sys/errno.ts'
+import { AT_FDCWD, O_CLOEXEC, fileSystemType } from '../sys/fs.ts'
+import { kernelAtLeast } from '../sys/kernel.ts'
 import { nr } from '../sys/syscalls.ts'
 import type { GraphDriver, TreeMount } from './driver.ts'
 
@@ -76,9 +78,9 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
 
     open(id) {
       known(id)
-      const lowers = lowersOf(id).map((lower) => join(root, lower))
+      const lowers = lowersOf(id)
       if (lowers.length === 0) return openSync(of(id, 'diff'), constants.O_RDONLY | constants.O_DIRECTORY)
-      return openDetached(lowers, of(id, 'diff'), of(id, 'work'))
+      return openDetached(root, { lowers, upper: `${id}/diff`, work: `${id}/work` })
     },
 
     status: () => [
@@ -97,18 +99,16 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
   }
 }
 
-/** An overlay that is mounted nowhere: it lives as long as the descriptor (fsmount(2)). */
-function openDetached(lowers: readonly string[], upper: string, work: string): number {
+interface Stack { lowers: readonly string[], upper: string, work: string }
+
+/** An overlay that is mounted nowhere: it lives as long as the descriptor (fsmount(2)). The paths are below `root`. */
+function openDetached(root: string, { lowers, upper, work }: Stack): number {
+  if (!kernelAtLeast(release(), '6.8')) return openMounted(root, { lowers, upper, work }) // which has no `lowerdir+`
   const fs = must('fsopen overlay', nr('fsopen'), 'overlay', 1)
   try {
-    const configure = (key: string, value: string): number => syscall(nr('fsconfig'), fs, FSCONFIG_SET_STRING, key, value, 0)
-    for (const lower of lowers) {
-      const result = configure('lowerdir+', lower)
-      if (result === -errno.EINVAL) return openMounted(lowers, upper, work) // before Linux 6.8
-      if (result < 0) throw errnoError(-result, `mount overlay on ${lower}`)
-    }
-    for (const [key, value] of [['upperdir', upper], ['workdir', work], ['index', 'off'], ['metacopy', 'off']] as const) {
-      const result = configure(key, value)
+    const settings = [...lowers.map((lower) => ['lowerdir+', join(root, lower)] as const), ['upperdir', join(root, upper)], ['workdir', join(root, work)], ['index', 'off'], ['metacopy', 'off']] as const
+    for (const [key, value] of settings) {
+      const result = syscall(nr('fsconfig'), fs, FSCONFIG_SET_STRING, key, value, 0)
       if (result < 0) throw errnoError(-result, `mount overlay with ${key} ${value}`)
     }
     must('mount overlay', nr('fsconfig'), fs, FSCONFIG_CMD_CREATE, 0, 0, 0)
@@ -118,12 +118,19 @@ function openDetached(lowers: readonly string[], upper: string, work: string): n
   }
 }
 
-/** As `openDetached`, for kernels whose fsconfig(2) takes no list of lower directories: mounted for a moment. */
-function openMounted(lowers: readonly string[], upper: string, work: string): number {
-  const target = join(upper, '..', 'merged')
-  must('mount overlay', nr('mount'), 'overlay', target, 'overlay', 0, `lowerdir=${lowers.join(':')},upperdir=${upper},workdir=${work},index=off,metacopy=off`)
+/** As `openDetached`, by mount(2), for a moment. Its options have room for many lower directories only where these are
+ * relative to the working directory. */
+function openMounted(root: string, { lowers, upper, work }: Stack): number {
+  const target = join(root, upper)
+  const before = process.cwd()
+  process.chdir(root)
   try {
-    return must('open_tree', nr('open_tree'), AT_FDCWD, target, 1 | 0o2000000)
+    must('mount overlay', nr('mount'), 'overlay', target, 'overlay', 0, `lowerdir=${lowers.join(':')},upperdir=${upper},workdir=${work},index=off,metacopy=off`)
+  } finally {
+    process.chdir(before)
+  }
+  try {
+    return must('open_tree', nr('open_tree'), AT_FDCWD, target, 1 | O_CLOEXEC)
   } finally {
     must('umount', nr('umount2'), target, 2)
   }
@@ -134,7 +141,7 @@ export function overlayWorks(directory: string): boolean {
   const probe = join(directory, `probe-${process.pid}`)
   try {
     for (const name of ['lower', 'upper', 'work']) mkdirSync(join(probe, name), { recursive: true })
-    closeSync(openDetached([join(probe, 'lower')], join(probe, 'upper'), join(probe, 'work')))
+    closeSync(openDetached(probe, { lowers: ['lower'], upper: 'upper', work: 'work' }))
     return true
   } catch (error) {
     if (codeOf(error) === undefined) throw error

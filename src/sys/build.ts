@@ -11,7 +11,7 @@ function nativeFolder(): string {
   }
 }
 
-const sources = ['berth.c', 'init.c', 'ffi.c', 'syscall.h']
+const sources = ['berth.c', 'init.c', 'ffi.c', 'program.h', 'syscall.h']
 const common = ['-O2', '-Wall', '-Wextra', '-nostdlib', '-s', '-fno-stack-protector']
 const program = ['-static', '-ffreestanding', '-fno-asynchronous-unwind-tables', '-fno-tree-loop-distribute-patterns', '-Wl,--build-id=none', '-Wl,-z,noseparate-code', '-Wl,-z,norelro']
 const targets = {

@@ -183,7 +183,7 @@ function removeTree(directory: string): boolean {
 
 function apply(write: Write): void {
   try {
-    writeFileSync(write.path, write.value)
+    writeFileSync(write.path, write.value, { flag: 'r+' }) // the usual flags would create it, and fail otherwise
   } catch (error) {
     if (write.optional && codeOf(error) === 'ENOENT') return
     throw system(`write ${write.value} to ${write.path}: ${messageOf(error)}`, error)

@@ -50,8 +50,10 @@ export function compileDeviceRules(rules: readonly DeviceRule[]): Buffer {
     }
     if (rule.major !== undefined && rule.major >= 0 && type !== 'a') body.push((distance) => instruction(JNE, 4, 0, distance, rule.major!))
     if (rule.minor !== undefined && rule.minor >= 0 && type !== 'a') body.push((distance) => instruction(JNE, 5, 0, distance, rule.minor!))
+    const always = body.length === 0
     body.push(() => instruction(MOV32_IMM, 0, 0, 0, rule.allow ? 1 : 0), () => instruction(EXIT, 0, 0, 0, 0))
     code.push(...body.map((make, i) => make(body.length - i - 1)))
+    if (always) return Buffer.concat(code) // the verifier refuses instructions that nothing leads to
   }
   code.push(instruction(MOV32_IMM, 0, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0))
   return Buffer.concat(code)

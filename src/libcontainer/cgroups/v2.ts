@@ -21,7 +21,11 @@ export function writeV2(directory: string, resources: Resources): Write[] {
   put('cpuset.cpus', cpu?.cpus || undefined)
   put('cpuset.mems', cpu?.mems || undefined)
   if (pids) put('pids.max', pids.limit > 0 ? pids.limit : 'max')
-  if (blockIO?.weight) put('io.bfq.weight', blockIO.weight, true)
+  // one file or the other, by the scheduler of the disks; the second has a range of its own
+  if (blockIO?.weight) {
+    put('io.bfq.weight', blockIO.weight, true)
+    put('io.weight', ioWeightOf(blockIO.weight), true)
+  }
   for (const { major, minor, weight } of blockIO?.weightDevice ?? []) put('io.bfq.weight', `${major}:${minor} ${weight}`, true)
   const throttles = [
     ['rbps', blockIO?.throttleReadBpsDevice], ['wbps', blockIO?.throttleWriteBpsDevice],
@@ -43,6 +47,11 @@ export function weightOfShares(shares: number): number {
   if (shares >= 262_144) return 10_000
   const l = Math.log2(shares)
   return Math.ceil(10 ** ((l * l + 125 * l) / 612 - 7 / 34))
+}
+
+/** io.weight (1–10000) for blkio.weight (10–1000), as runc and crun convert it. */
+export function ioWeightOf(weight: number): number {
+  return 1 + Math.floor((weight - 10) * 9999 / 990)
 }
 
 /** Reads a container's figures from version 2 files. */

@@ -1,6 +1,7 @@
 import { invalid, messageOf } from '../../lib/errors.ts'
 import type { Architecture } from '../../sys/syscalls.ts'
 import { defaultRules } from './default.ts'
+import { kernelAtLeast } from '../../sys/kernel.ts'
 
 export type SeccompAction =
   | 'SCMP_ACT_ALLOW' | 'SCMP_ACT_ERRNO' | 'SCMP_ACT_KILL' | 'SCMP_ACT_KILL_THREAD' | 'SCMP_ACT_KILL_PROCESS'
@@ -91,13 +92,6 @@ function select(rules: readonly SeccompRule[], context: SeccompContext): NonNull
     if (includes?.caps?.some((capability) => !context.capabilities.includes(capability))) return false
     return !includes?.minKernel || kernelAtLeast(context.kernel, includes.minKernel)
   })
-}
-
-/** True where the release `kernel` ("6.1.0-13-amd64") is `least` ("4.8") or later. */
-export function kernelAtLeast(kernel: string, least: string): boolean {
-  const [major = 0, minor = 0] = kernel.split(/[.-]/).map(Number)
-  const [leastMajor = 0, leastMinor = 0] = least.split('.').map(Number)
-  return major > leastMajor || (major === leastMajor && minor >= leastMinor)
 }
 
 /** The kernel's name of a libseccomp architecture, or undefined for one that this machine can't run. */
