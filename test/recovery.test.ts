@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readFileSync, readdirSync, readlinkSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { isMonitor } from '../src/execdriver/native.ts'
@@ -25,15 +25,18 @@ const logsOf = async (id: string): Promise<string> => (await daemon.call('GET', 
 const stateOf = async (id: string): Promise<any> => (await daemon.call('GET', `/containers/${id}/json`)).body.State
 
 test('a container outlives a killed engine, with its streams and its exit code', async () => {
-  const lives = await started('echo one; sleep 3; echo two; exit 3', 'lives')
-  const ends = await started('sleep 1; echo late; exit 5', 'ends')
-  await sleep(100)
+  const when = (file: string): string => `while [ ! -e /${file} ]; do sleep 0.05; done`
+  const lives = await started(`echo one; ${when('go')}; echo two; exit 3`, 'lives')
+  const ends = await started(`${when('go')}; echo late; exit 5`, 'ends')
+  const [first, last] = [(await stateOf(lives)).Pid, (await stateOf(ends)).Pid]
   await daemon.stop('SIGKILL')
-  await sleep(1300)
+  writeFileSync(`/proc/${last}/root/go`, '')
+  while (existsSync(`/proc/${last}`)) await sleep(10)
   await daemon.start()
   assert.equal((await stateOf(ends)).ExitCode, 5)
   assert.match(await logsOf(ends), /late\n/)
   assert.equal((await stateOf(lives)).Running, true)
+  writeFileSync(`/proc/${first}/root/go`, '')
   const waited = await daemon.call('POST', `/containers/${lives}/wait`)
   assert.equal(waited.body.StatusCode, 3)
   assert.match(await logsOf(lives), /one\n[^]*two\n/)
