@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { release } from 'node:os'
 import { randomBytes } from 'node:crypto'
 import { codeOf, conflict, notFound, unsupported } from '../lib/errors.ts'
-import { readIfThere } from '../lib/files.ts'
+import { readIfThere, unlinkIfThere } from '../lib/files.ts'
 import type { Trash } from '../lib/trash.ts'
 import { must, syscall } from '../sys/ffi.ts'
 import { errnoError } from '../sys/errno.ts'
@@ -56,7 +56,7 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
     remove(id) {
       const link = readIfThere(of(id, 'link'))
       trash.put(of(id))
-      if (link) rmSync(join(root, 'l', link), { force: true })
+      if (link) unlinkIfThere(join(root, 'l', link))
       return Promise.resolve()
     },
 

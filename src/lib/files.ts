@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, readFileSync, renameSync, unlinkSync, writeSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { randomBytes } from 'node:crypto'
 import { codeOf } from './errors.ts'
@@ -31,5 +31,14 @@ export function readIfThere(path: string): string | undefined {
   } catch (error) {
     if (MISSING.has(codeOf(error) ?? '')) return undefined
     throw error
+  }
+}
+
+/** Removes a file that may be gone already. */
+export function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch (error) {
+    if (codeOf(error) !== 'ENOENT') throw error
   }
 }

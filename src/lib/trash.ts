@@ -1,15 +1,19 @@
-import { mkdirSync, renameSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { randomBytes } from 'node:crypto'
 import { codeOf } from './errors.ts'
 
-/** Where directory trees go that are deleted: they disappear at once, by a rename, and their blocks are given back one
- * tree after the other in the background. What a crash leaves is for `empty`. */
+const DELAY = 50
+const FEW = 100
+
+/** Where directory trees go that are deleted: they disappear at once, by a rename, and their blocks are given back a
+ * little later, when whoever asked has got the answer. What a crash leaves is for `empty`. */
 export class Trash {
   readonly #directory: string
   readonly #warn: (message: string, error: unknown) => void
-  #work: Promise<void> = Promise.resolve()
+  #graves: string[] = []
+  #work: Promise<void> | undefined
+  #count = 0
 
   /** `directory` must be on the file system of what is thrown away. */
   constructor(directory: string, warn: (message: string, error: unknown) => void) {
@@ -20,14 +24,15 @@ export class Trash {
 
   /** Makes a tree disappear; one that is not there is no error. */
   put(path: string): void {
-    const grave = join(this.#directory, randomBytes(8).toString('hex'))
+    const grave = join(this.#directory, `${process.pid}-${this.#count++}`)
     try {
       renameSync(path, grave)
     } catch (error) {
       if (codeOf(error) === 'ENOENT') return
       throw error
     }
-    this.#delete(grave)
+    this.#graves.push(grave)
+    this.#work ??= this.#deleteAll()
   }
 
   /** Deletes what earlier runs left. */
@@ -37,11 +42,35 @@ export class Trash {
   }
 
   /** Resolves when all that has been put here is deleted. */
-  settled(): Promise<void> {
-    return this.#work
+  async settled(): Promise<void> {
+    await this.#work
   }
 
-  #delete(grave: string): void {
-    this.#work = this.#work.then(() => rm(grave, { recursive: true, force: true, maxRetries: 3 })).catch((error: unknown) => this.#warn(`can't delete ${grave}; it is tried again when the engine starts`, error))
+  async #deleteAll(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, DELAY))
+    for (let grave = this.#graves.shift(); grave !== undefined; grave = this.#graves.shift()) {
+      try {
+        // what a container leaves is mostly a dozen files: to delete those at once is cheaper than to have it done
+        if (!deleteFew(grave, { left: FEW })) await rm(grave, { recursive: true, force: true, maxRetries: 3 })
+      } catch (error) {
+        this.#warn(`can't delete ${grave}; it is tried again when the engine starts`, error)
+      }
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    this.#work = undefined
   }
+}
+
+/** Deletes a tree unless it has too many entries; false where something is left. */
+function deleteFew(path: string, budget: { left: number }): boolean {
+  const entries = readdirSync(path, { withFileTypes: true })
+  budget.left -= entries.length
+  if (budget.left < 0) return false
+  for (const entry of entries) {
+    const child = join(path, entry.name)
+    if (!entry.isDirectory()) unlinkSync(child)
+    else if (!deleteFew(child, budget)) return false
+  }
+  rmdirSync(path)
+  return true
 }
