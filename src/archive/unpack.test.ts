@@ -108,6 +108,21 @@ test('a tree that has links already leads no archive out of it', () => {
   assertIntact()
 })
 
+test('a later entry takes the place of an earlier one, whatever both are', () => {
+  const makers: Record<string, (name: string) => Buffer> = { file: (name) => file(name, 'x'), symlink: (name) => link(name, 'a'), link: (name) => hard(name, 'a'), directory: (name) => Buffer.concat([dir(name), file(`${name}/child`, 'x')]), fifo: (name) => encodeEntry(entry('fifo', name)) }
+  for (const [first, before] of Object.entries(makers)) {
+    for (const [second, after] of Object.entries(makers)) {
+      rmSync(root, { recursive: true })
+      mkdirSync(root)
+      put(archive(file('a', 'x'), before('b'), after('b')))
+      const status = lstatSync(join(root, 'b'))
+      assert.ok({ file: status.isFile(), symlink: status.isSymbolicLink(), link: status.isFile() && status.nlink === 2, directory: status.isDirectory(), fifo: status.isFIFO() }[second], `${second} over ${first}`)
+    }
+  }
+  put(archive(file('self', 'x'), hard('self', './self')))
+  assert.equal(readFileSync(join(root, 'self'), 'utf8'), 'x')
+})
+
 test('links stay what they are, wherever they lead', () => {
   put(archive(link('abs', '/etc/passwd'), link('up', '../../..'), dir('d'), hard('d/h', 'd/../abs')))
   assert.equal(lstatSync(join(root, 'up')).isSymbolicLink(), true)

@@ -182,9 +182,8 @@ class Tree implements Disposable {
       return done()
     }
     if (this.#options.whiteouts === 'delete') this.#made.add(path)
-    this.#makeRoom(parent, path, name, entry)
-    if (entry.type === 'file') return this.#file(parent, path, name, entry, stored, source)
-    this.#node(parent, path, name, entry)
+    if (entry.type === 'file') return this.#file(path, name, entry, stored, source)
+    this.#node(path, name, entry)
     done()
   }
 
@@ -249,7 +248,16 @@ class Tree implements Disposable {
     return kind(`${what} /${readable}: ${strerror(-result)}`, errnoError(-result, what))
   }
 
-  #makeRoom(parent: number, path: string, name: string, entry: Entry): void {
+  /** Makes an entry by a system call that fails where something has its name: then that goes, unless both are directories. */
+  #make(path: string, name: string, entry: Entry, call: (parent: number) => number): number {
+    const result = call(this.#parent(parentOf(path)))
+    if (result !== EEXIST) return result
+    this.#makeRoom(path, name, entry)
+    return call(this.#parent(parentOf(path)))
+  }
+
+  #makeRoom(path: string, name: string, entry: Entry): void {
+    const parent = this.#parent(parentOf(path))
     const there = statusAt(parent, name)
     if (typeof there === 'number') return
     const isDirectory = (there.mode & S_IFMT) === fileTypes.directory
@@ -259,8 +267,8 @@ class Tree implements Disposable {
     if (this.#options.keepKinds && isDirectory) throw invalid(`cannot overwrite directory ${JSON.stringify('/' + readable)} with non-directory`)
     if (this.#options.keepKinds && wantsDirectory && (there.mode & S_IFMT) !== fileTypes.symlink) throw invalid(`cannot overwrite non-directory ${JSON.stringify('/' + readable)} with directory`)
     if (isDirectory) {
-      this.#forget()
       removeTree(parent, name)
+      this.#forget() // what is open may have been below it
     } else {
       const result = syscall(nr('unlinkat'), parent, bytes(name), 0)
       if (result < 0) throw this.#failure('unlink', path, result)
@@ -294,8 +302,8 @@ class Tree implements Disposable {
     if (result < 0) throw this.#failure('whiteout', `${parentPath}/${target}`, result)
   }
 
-  #file(parent: number, path: string, name: string, entry: Entry, stored: number, source: DescriptorSource): void {
-    const fd = syscall(nr('openat'), parent, bytes(name), 0o301 | O_NOFOLLOW | O_CLOEXEC, 0o600) // O_WRONLY|O_CREAT|O_EXCL
+  #file(path: string, name: string, entry: Entry, stored: number, source: DescriptorSource): void {
+    const fd = this.#make(path, name, entry, (parent) => syscall(nr('openat'), parent, bytes(name), 0o301 | O_NOFOLLOW | O_CLOEXEC, 0o600)) // O_WRONLY|O_CREAT|O_EXCL
     if (fd < 0) throw this.#failure('create', path, fd)
     try {
       let at = 0
@@ -318,15 +326,17 @@ class Tree implements Disposable {
     }
   }
 
-  #node(parent: number, path: string, name: string, entry: Entry): void {
+  #node(path: string, name: string, entry: Entry): void {
     if (entry.type === 'link') return this.#hardLink(path, name, entry)
     const types = { directory: 0, symlink: 0, char: fileTypes.char, block: fileTypes.block, fifo: fileTypes.fifo }
     const type = entry.type as keyof typeof types
-    let result: number
-    if (type === 'directory') result = syscall(nr('mkdirat'), parent, bytes(name), 0o700)
-    else if (type === 'symlink') result = syscall(nr('symlinkat'), bytes(entry.linkName), parent, bytes(name))
-    else result = syscall(nr('mknodat'), parent, bytes(name), types[type] | 0o600, makeDevice(entry.major, entry.minor))
+    const result = this.#make(path, name, entry, (parent) => {
+      if (type === 'directory') return syscall(nr('mkdirat'), parent, bytes(name), 0o700)
+      if (type === 'symlink') return syscall(nr('symlinkat'), bytes(entry.linkName), parent, bytes(name))
+      return syscall(nr('mknodat'), parent, bytes(name), types[type] | 0o600, makeDevice(entry.major, entry.minor))
+    })
     if (result < 0 && !(type === 'directory' && result === EEXIST)) throw this.#failure('make', path, result)
+    const parent = this.#parent(parentOf(path))
     if (type === 'directory') {
       const fd = syscall(nr('openat'), parent, bytes(name), O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       if (fd < 0) throw this.#failure('open', path, fd)
@@ -349,12 +359,13 @@ class Tree implements Disposable {
     const target = normalize(entry.linkName)
     const slash = target.lastIndexOf('/')
     const fromPath = slash < 0 ? '.' : target.slice(0, slash)
-    // a look-up may close the descriptors of earlier ones; after a look-up of each, there is room for both
-    this.#parent(fromPath)
-    this.#parent(parentOf(path))
-    const from = this.#parent(fromPath)
-    const to = this.#parent(parentOf(path))
-    const result = syscall(nr('linkat'), from, bytes(target.slice(slash + 1)), to, bytes(name), 0)
+    if (target === path) return
+    const result = this.#make(path, name, entry, () => {
+      // a look-up may close the descriptors of earlier ones; after a look-up of each, there is room for both
+      this.#parent(fromPath)
+      this.#parent(parentOf(path))
+      return syscall(nr('linkat'), this.#parent(fromPath), bytes(target.slice(slash + 1)), this.#parent(parentOf(path)), bytes(name), 0)
+    })
     if (result < 0) throw this.#failure(`link ${Buffer.from(target, 'latin1').toString('utf8')} to`, path, result)
   }
 
