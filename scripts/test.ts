@@ -13,7 +13,7 @@ if (process.getuid?.() !== 0) {
   console.error('the tests make containers: run them as root')
   process.exit(1)
 }
-const packages = { '/usr/bin/cc': 'gcc', '/usr/include/stdio.h': 'libc6-dev', '/bin/busybox': 'busybox-static', '/usr/bin/openssl': 'openssl', '/usr/sbin/debootstrap': 'debootstrap' }
+const packages = { '/usr/bin/cc': 'gcc', '/usr/include/stdio.h': 'libc6-dev', '/bin/busybox': 'busybox-static', '/usr/bin/openssl': 'openssl', '/usr/sbin/debootstrap': 'debootstrap', '/bin/ps': 'procps' }
 const missing = Object.entries(packages).filter(([file]) => !existsSync(file)).map(([, name]) => name)
 if (missing.length) {
   execFileSync('apt-get', ['update', '-q'], { stdio: 'inherit' })

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { BerthError, conflict, messageOf } from '../lib/errors.ts'
 import { hostIdOf, rootOf } from '../lib/idmap.ts'
 import { readInRoot } from '../sys/fs.ts'
-import { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
+import { Cgroup, prepareCgroupParent } from '../libcontainer/cgroups/cgroup.ts'
 import { ProcessFailure, type Streams } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
 import { containerDirectory } from './create.ts'
@@ -34,6 +34,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
   deps.failpoint('start.begin')
   try {
     const user = await containerUser(deps, record)
+    if (record.host.CgroupParent) prepareCgroupParent(deps.trees, join('/', record.host.CgroupParent))
     const cgroup = new Cgroup(deps.trees, cgroupPathOf(deps, record))
     container.cgroup = cgroup
     const remap = remapOf(deps, record.host)

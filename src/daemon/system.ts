@@ -82,7 +82,7 @@ async function streamEvents(events: Events, call: Call): Promise<void> {
     return text ? parseTime(text, Date.now()) : undefined
   }
   const [since, until] = [time('since'), time('until')]
-  if (since !== undefined && until !== undefined && until < since) throw invalid('`since` time cannot be after `until` time')
+  if (since !== undefined && until !== undefined && until < since) throw invalid(`\`since\` time (${call.query.get('since')}) cannot be after \`until\` time (${call.query.get('until')})`)
   const response = call.stream('application/json')
   const milliseconds = (event: Event): number => Number(event.time / 1_000_000n)
   const send = (event: Event): void => {

@@ -42,13 +42,13 @@ export function maskOf(names: readonly string[]): bigint {
   }, 0n)
 }
 
-function normalize(names: readonly string[]): string[] {
+function normalize(names: readonly string[], field: 'CapAdd' | 'CapDrop'): string[] {
   return names.map((raw) => {
     const upper = raw.toUpperCase()
     if (upper === 'ALL') return 'ALL'
     const name = upper.startsWith('CAP_') ? upper : `CAP_${upper}`
-    if (!capabilityNames.includes(name as (typeof capabilityNames)[number])) throw invalid(`invalid capability: ${JSON.stringify(raw)}`)
-    if (!availableCapabilities().includes(name)) throw invalid(`invalid capability: ${JSON.stringify(raw)}: the engine itself does not have it`)
+    if (!capabilityNames.includes(name as (typeof capabilityNames)[number])) throw invalid(`invalid ${field}: unknown capability: ${JSON.stringify(name)}`)
+    if (!availableCapabilities().includes(name)) throw invalid(`invalid ${field}: the engine itself does not have capability ${JSON.stringify(name)}`)
     return name
   })
 }
@@ -57,8 +57,8 @@ function normalize(names: readonly string[]): string[] {
  * all but the dropped, ALL in drop is only the added. Names come with or without CAP_. */
 export function resolveCapabilities(add: readonly string[], drop: readonly string[], privileged: boolean): string[] {
   if (privileged) return [...availableCapabilities()]
-  const added = normalize(add)
-  const dropped = normalize(drop)
+  const added = normalize(add, 'CapAdd')
+  const dropped = normalize(drop, 'CapDrop')
   if (added.includes('ALL')) return availableCapabilities().filter((name) => !dropped.includes(name))
   if (dropped.includes('ALL')) return [...new Set(added)]
   const kept = defaultCapabilities.filter((name) => !dropped.includes(name) && availableCapabilities().includes(name))

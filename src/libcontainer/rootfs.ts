@@ -66,22 +66,22 @@ export class RootfsSteps {
   }
 
   /** Makes the mount namespace the container's own and mounts its root. In a user namespace that is the monitor's work:
- * the child can neither reach the directories above the root nor mount what is not its own. */
+   * the child can neither reach the directories above the root nor mount what is not its own. */
   begin(spec: Spec, rootMount: RootMount, user?: { idMap: RootIdMap | undefined }): void {
     const p = this.#program
     const { target } = rootMount
-    const private_ = (): void => p.sys('child', 'mount', ['none', '/', 0, rootPropagation(spec.linux?.rootfsPropagation), 0], { doing: 'make the mounts private' })
+    const makePrivate = (): void => p.sys('child', 'mount', ['none', '/', 0, rootPropagation(spec.linux?.rootfsPropagation), 0], { doing: 'make the mounts private' })
     if (user) {
       const tree = this.#prepareRoot(rootMount, user.idMap)
       // the clone of the mount namespace takes the working directory along: a place to mount on that needs no path
       p.sys('pre', 'chdir', [target], { doing: `open ${target}` })
       p.sys('post', 'chdir', ['/'])
-      private_()
+      makePrivate()
       p.sys('child', 'move_mount', [tree, '', AT_FDCWD, '', MOVE_EMPTY_PATHS], { doing: `mount the root file system on ${target}` })
       p.set(this.#root, tree)
       return
     }
-    private_()
+    makePrivate()
     if (rootMount.type === 'overlay') this.#mountOverlay('child', rootMount)
     else p.sys('child', 'mount', [rootMount.source, target, 0, MS_BIND | MS.REC, 0], { doing: `mount ${rootMount.source} on ${target}` })
     // a shared parent mount would carry pivot_root's changes to the host
@@ -99,7 +99,7 @@ export class RootfsSteps {
     const p = this.#program
     if (rootMount.type === 'bind') return this.prepare(rootMount.source, { recursive: true, ...(idMap && { idMap: { ...idMap, recursive: true } }) })
     const { workdir, target } = rootMount
-    return this.#elsewhere('/proc/self/ns/mnt', 'unshare', () => {
+    return this.#elsewhere(undefined, () => {
       p.sys('pre', 'mount', ['none', '/', 0, MS.SLAVE | MS.REC, 0], { doing: 'make the mounts private' })
       if (idMap) {
         const layers = this.prepare(workdir, { recursive: false, idMap: { ...idMap, recursive: false } })
@@ -124,12 +124,12 @@ export class RootfsSteps {
     p.sys('pre', 'prctl', [PR_SET_SECUREBITS, 0, 0, 0, 0], { doing: 'let capabilities follow the user' })
   }
 
-  /** Has the monitor do something in another mount namespace, one of its own or that of a path, and come back. */
-  #elsewhere<T>(path: string, how: 'unshare' | 'join', work: () => T): T {
+  /** Has the monitor do something in another mount namespace, that of a path or a new one, and come back. */
+  #elsewhere<T>(path: string | undefined, work: () => T): T {
     const p = this.#program
     const back = p.register()
     p.sys('pre', 'openat', [AT_FDCWD, '/proc/self/ns/mnt', O_CLOEXEC], { out: back, doing: 'open the mount namespace' })
-    if (how === 'unshare') p.sys('pre', 'unshare', [CLONE_NEWNS], { doing: 'make a mount namespace' })
+    if (path === undefined) p.sys('pre', 'unshare', [CLONE_NEWNS], { doing: 'make a mount namespace' })
     else {
       p.sys('pre', 'openat', [AT_FDCWD, path, O_CLOEXEC], { out: this.#scratch, doing: `open ${path}` })
       p.sys('pre', 'setns', [this.#scratch, CLONE_NEWNS], { doing: `join the mount namespace ${path}` })
@@ -234,7 +234,7 @@ export class RootfsSteps {
    * (open_tree(2)). */
   prepare(source: string, { recursive, idMap }: { recursive: boolean, idMap?: { userNamespace: string, recursive: boolean } }): number {
     const inside = ELSEWHERE.exec(source)
-    if (inside) return this.#elsewhere(`/proc/${inside[1]}/ns/mnt`, 'join', () => this.prepare(inside[2]!, { recursive, ...(idMap && { idMap }) }))
+    if (inside) return this.#elsewhere(`/proc/${inside[1]}/ns/mnt`, () => this.prepare(inside[2]!, { recursive, ...(idMap && { idMap }) }))
     const p = this.#program
     if (this.#prepared === MOST_PREPARED) throw invalid(`more than ${MOST_PREPARED} mounts`)
     const tree = FIRST_PREPARED + this.#prepared++
