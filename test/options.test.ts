@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { spawn, type ChildProcess } from 'node:child_process'
-import { existsSync, renameSync, writeFileSync } from 'node:fs'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -98,6 +98,15 @@ test('fd:// is a socket that somebody else listens on', async () => {
   } finally {
     await ended(child)
   }
+})
+
+test('a daemon in a chroot is refused: what it executes in a container would be outside of it', async () => {
+  const root = at('chroot')
+  mkdirSync(root)
+  const script = 'mount --rbind / "$0" && exec chroot "$0" "$@"'
+  const berth = new URL('../bin/berth', import.meta.url).pathname
+  const { stderr } = spawnSync('unshare', ['-m', '--propagation', 'slave', 'sh', '-c', script, root, berth, 'daemon', '-H', `unix://${daemon.socket}`, ...own], { timeout: 20_000 })
+  assert.match(stderr.toString(), /berth can not run in a chroot/)
 })
 
 test('a second daemon on the same pidfile, or the same socket, is refused', async () => {

@@ -18,7 +18,7 @@ import { overlayWorks } from '../graphdriver/overlay.ts'
 import { imageRoutes } from '../image/service.ts'
 import { ImageStore } from '../image/store.ts'
 import { LayerStore } from '../layer/store.ts'
-import { conflict, isKind } from '../lib/errors.ts'
+import { conflict, isKind, unsupported } from '../lib/errors.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
@@ -27,6 +27,7 @@ import { openLog } from '../logdriver/drivers.ts'
 import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
 import { claimDirectory } from '../sys/fs.ts'
+import { rootIsNamespaces } from '../sys/root.ts'
 import { Zygote } from '../sys/zygote.ts'
 import type { DaemonOptions } from './options.ts'
 import { openRemap } from './remap.ts'
@@ -54,6 +55,8 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const engine = new Engine()
   const events = new Events()
   const zygote = Zygote.start()
+  // whoever joins a container's mount namespace comes to its root, which in a chroot is not the container's
+  if (!await rootIsNamespaces(zygote, join(execRoot, 'root-events'))) throw unsupported('berth can not run in a chroot: what is executed in a container would be outside of it. Make the directory the root by pivot_root(8)')
   const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
   const apparmor = apparmorEnabled()
   const remap = options.usernsRemap ? await openRemap(zygote, options.usernsRemap, { dataRoot, execRoot }) : undefined
