@@ -19,14 +19,14 @@ function openssl(...args: string[]): void {
 }
 
 function client(args: string[], options: { input?: string | Buffer, certificates?: string, verify?: string } = {}) {
-  const env = { ...process.env, DOCKER_HOST: `tcp://localhost:${port}`, DOCKER_TLS_VERIFY: options.verify ?? '1', DOCKER_CERT_PATH: options.certificates ?? at('client') }
+  const env = { ...process.env, DOCKER_HOST: `tcp://127.0.0.1:${port}`, DOCKER_TLS_VERIFY: options.verify ?? '1', DOCKER_CERT_PATH: options.certificates ?? at('client') }
   const { status, stdout, stderr } = spawnSync(berth, args, { env, input: options.input ?? '', timeout: 20_000 })
   return { code: status, out: stdout.toString(), err: stderr.toString() }
 }
 
 before(async () => {
   openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'ca-key.pem', '-out', 'ca.pem', '-days', '2', '-subj', '/CN=berth test')
-  writeFileSync(at('extensions'), 'subjectAltName=DNS:localhost\nextendedKeyUsage=serverAuth,clientAuth\n')
+  writeFileSync(at('extensions'), 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n')
   for (const name of ['server', 'client']) {
     mkdirSync(at(name))
     openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', `${name}/key.pem`, '-out', `${name}.csr`, '-subj', '/CN=localhost')

@@ -1,5 +1,5 @@
 import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { availableParallelism, hostname as hostHostname, totalmem } from 'node:os'
+import { hostname as hostHostname } from 'node:os'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
 import { readIfThere } from '../lib/files.ts'
@@ -10,10 +10,12 @@ import type { ImageConfig } from '../image/image.ts'
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
 import { checkDestination } from './mounts.ts'
-import { remapOf, type ContainerDeps } from './deps.ts'
+import { remapOf, type ContainerDeps, type HostFacts } from './deps.ts'
+import { checkLimits } from './limits.ts'
 import { generateName } from './names.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
-import { bindsOf, hostnameOf, mergeEnvironment, parseSecurityOptions, type HostFacts } from './spec.ts'
+import { hostnameOf, mergeEnvironment, parseSecurityOptions } from './process.ts'
+import { bindsOf } from './spec.ts'
 import type { Container } from './container.ts'
 import { isSignal } from '../lib/signals.ts'
 
@@ -127,8 +129,6 @@ function mergeConfig(asked: ContainerConfig, image: ImageConfig): ContainerConfi
   }
 }
 
-const MIN_MEMORY = 6 << 20
-
 function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig): string[] {
   const warnings: string[] = []
   refuseUnsupported(host)
@@ -194,27 +194,3 @@ function checkNetwork(deps: ContainerDeps, host: HostConfig): void {
   }
   if (!['', 'host', 'private'].includes(CgroupnsMode)) throw invalid('invalid cgroup namespace mode: ' + CgroupnsMode)
 }
-
-/** Docker's checks of limits, in its words. */
-export function checkLimits(host: Pick<HostConfig, 'Memory' | 'MemorySwap' | 'MemoryReservation' | 'MemorySwappiness' | 'NanoCpus' | 'CpuPeriod' | 'CpuQuota' | 'CpuShares' | 'PidsLimit' | 'BlkioWeight' | 'OomKillDisable' | 'CpusetCpus' | 'CpusetMems'>, warnings: string[]): void {
-  if (host.Memory < 0 || (host.Memory > 0 && host.Memory < MIN_MEMORY)) throw invalid('Minimum memory limit allowed is 6MB')
-  if (host.Memory > 0 && host.MemorySwap > 0 && host.MemorySwap < host.Memory) throw invalid('Minimum memoryswap limit should be larger than memory limit, see usage')
-  if (host.Memory === 0 && host.MemorySwap > 0) throw invalid('You should always set the Memory limit when using Memoryswap limit, see usage')
-  if (typeof host.MemorySwappiness === 'number' && (host.MemorySwappiness < -1 || host.MemorySwappiness > 100)) throw invalid(`Invalid value: ${host.MemorySwappiness}, valid memory swappiness range is 0-100`)
-  if (host.MemoryReservation > 0 && host.MemoryReservation < MIN_MEMORY) throw invalid('Minimum memory reservation allowed is 6MB')
-  if (host.Memory > 0 && host.MemoryReservation > host.Memory) throw invalid('Minimum memory limit can not be less than memory reservation limit, see usage')
-  if (host.Memory > totalmem()) warnings.push(`the memory limit is above what this machine has: ${totalmem()} bytes`)
-  if (host.OomKillDisable && host.Memory === 0) warnings.push('OOM killer is disabled for the container, but no memory limit is set, this can result in the system running out of resources.')
-  if (host.NanoCpus < 0 || host.NanoCpus > availableParallelism() * 1e9) throw invalid(`Range of CPUs is from 0.01 to ${availableParallelism()}.00, as there are only ${availableParallelism()} CPUs available`)
-  if (host.NanoCpus > 0 && host.CpuPeriod > 0) throw invalid('Conflicting options: Nano CPUs and CPU Period cannot both be set')
-  if (host.NanoCpus > 0 && host.CpuQuota > 0) throw invalid('Conflicting options: Nano CPUs and CPU Quota cannot both be set')
-  if (host.CpuPeriod !== 0 && (host.CpuPeriod < 1000 || host.CpuPeriod > 1_000_000)) throw invalid('CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)')
-  if (host.CpuQuota > 0 && host.CpuQuota < 1000) throw invalid('CPU cfs quota can not be less than 1ms (i.e. 1000)')
-  if (host.CpuShares < 0) throw invalid(`invalid CPU shares (${host.CpuShares}): value must be a positive integer`)
-  if (host.BlkioWeight !== 0 && (host.BlkioWeight < 10 || host.BlkioWeight > 1000)) throw invalid('Range of blkio weight is from 10 to 1000')
-  for (const [what, list] of [['cpus', host.CpusetCpus], ['mems', host.CpusetMems]] as const)
-    if (list && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(list)) throw invalid(`Invalid value ${list} for cpuset ${what}`)
-  const highest = Math.max(-1, ...host.CpusetCpus.split(/[,-]/).filter(Boolean).map(Number))
-  if (highest >= availableParallelism()) throw invalid(`Requested CPUs are not available - requested ${host.CpusetCpus}, available: 0-${availableParallelism() - 1}`)
-}
-

@@ -9,10 +9,20 @@ import type { KeyedLock } from '../lib/lock.ts'
 import type { Trash } from '../lib/trash.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
-import type { HostFacts } from './spec.ts'
 import type { HostConfig } from './body.ts'
 import type { ContainerStore } from './store.ts'
 import type { UserFiles } from './user.ts'
+
+/** What the host offers, found out once. */
+export interface HostFacts {
+  kernel: string
+  cgroupVersion: 1 | 2
+  apparmor: boolean
+  /** The profile of containers that ask for no other, where the kernel has it. */
+  apparmorProfile?: string | undefined
+  selinux: boolean
+  cpus: number
+}
 
 /** The maps of containers' user namespaces, and the path of one that has them. */
 export interface Remap extends IdMaps { path: string }

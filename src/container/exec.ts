@@ -10,7 +10,7 @@ import type { ExecBody } from './body.ts'
 import type { Container } from './container.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
 import { OutputHub, connectionSink } from './hub.ts'
-import { buildSpec, environmentOf, mergeEnvironment } from './spec.ts'
+import { mergeEnvironment, processOf } from './process.ts'
 import { containerUser, explainFailure } from './start.ts'
 import { Stdin, pumpInput } from './stdin.ts'
 
@@ -122,13 +122,13 @@ async function requestOf(deps: ContainerDeps, exec: Exec, options: ExecStart, st
   const user = await containerUser(deps, record, body.User || record.config.User)
   const host = { ...record.host, Privileged: record.host.Privileged || body.Privileged }
   const remap = remapOf(deps, record.host)
-  const spec = buildSpec({ record: { ...record, host, path: body.Cmd![0]!, args: body.Cmd!.slice(1) }, user, facts: deps.facts, remap, joined: {}, files: {}, cgroupPath: container.cgroup!.path, initPath: deps.initPath })
+  const { process, seccomp } = processOf({ ...record, host }, user, deps.facts)
   return {
-    container: container.id, id: exec.id, pid: container.process!.pid, namespaces: [...namespacesOf(record.host), ...(remap ? ['user' as const] : [])], cgroup: container.cgroup!, seccomp: spec.linux?.seccomp,
+    container: container.id, id: exec.id, pid: container.process!.pid, namespaces: [...namespacesOf(record.host), ...(remap ? ['user' as const] : [])], cgroup: container.cgroup!, seccomp,
     ...(remap && { owner: hostIdOf(remap.uids, user.uid) }), streams: { stdin, terminal: body.Tty ? { rows, columns } : undefined },
     process: {
-      ...spec.process!, terminal: body.Tty, args: body.Cmd!, cwd: body.WorkingDir || record.config.WorkingDir || '/',
-      env: mergeEnvironment(environmentOf(record, user.home), [...(body.Tty ? ['TERM=xterm'] : []), ...body.Env]),
+      ...process, terminal: body.Tty, args: body.Cmd!, cwd: body.WorkingDir || record.config.WorkingDir || '/',
+      env: mergeEnvironment(process.env!, [...(body.Tty ? ['TERM=xterm'] : []), ...body.Env]),
     },
   }
 }

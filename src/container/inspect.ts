@@ -7,7 +7,8 @@ import { containerDirectory } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { logPathOf } from './logs.ts'
-import { bindsOf, labelsOf, parseSecurityOptions, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
+import { labelsOf, parseSecurityOptions } from './process.ts'
+import { bindsOf, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
 
 /** The API's MountPoint list. */
 function mountsOf(record: ContainerRecord): object[] {

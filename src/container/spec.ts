@@ -1,28 +1,17 @@
-import { existsSync, lstatSync, readdirSync, realpathSync, statSync } from 'node:fs'
-import { join, posix } from 'node:path'
+import { existsSync } from 'node:fs'
+import { posix } from 'node:path'
 import type { IdMaps } from '../lib/idmap.ts'
-import { codeOf, invalid, unsupported } from '../lib/errors.ts'
-import { resolveCapabilities } from '../libcontainer/capabilities.ts'
-import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
-import { defaultSeccomp, parseSeccomp, type Seccomp, type SeccompContext } from '../libcontainer/seccomp/profile.ts'
-import type { Device, DeviceRule, Mount, Namespace, Resources, Spec } from '../libcontainer/spec.ts'
-import { splitDevice } from '../sys/fs.ts'
+import { invalid } from '../lib/errors.ts'
+import type { Mount, Namespace, Spec } from '../libcontainer/spec.ts'
 import { machine } from '../sys/syscalls.ts'
 import type { HostConfig } from './body.ts'
+import type { HostFacts } from './deps.ts'
+import { devicesOf } from './devices.ts'
+import { resourcesOf } from './limits.ts'
 import { parseBind, type BindMount } from './mounts.ts'
+import { hostnameOf, parseSecurityOptions, processOf } from './process.ts'
 import type { ContainerRecord } from './record.ts'
 import type { ResolvedUser } from './user.ts'
-
-/** What the host offers, found out once. */
-export interface HostFacts {
-  kernel: string
-  cgroupVersion: 1 | 2
-  apparmor: boolean
-  /** The profile of containers that ask for no other, where the kernel has it. */
-  apparmorProfile?: string | undefined
-  selinux: boolean
-  cpus: number
-}
 
 /** Docker's list, which grew with the holes found in it. */
 export const defaultMaskedPaths: readonly string[] = [
@@ -30,71 +19,6 @@ export const defaultMaskedPaths: readonly string[] = [
   '/proc/sched_debug', '/proc/scsi', '/sys/firmware', '/sys/devices/virtual/powercap',
 ]
 export const defaultReadonlyPaths: readonly string[] = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger']
-
-const PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-
-/** The container's environment: Docker's own, then what image and client say, the last of a name winning. */
-export function environmentOf(record: ContainerRecord, home: string): string[] {
-  const { config } = record
-  const base = [PATH, `HOSTNAME=${hostnameOf(record)}`, ...(config.Tty ? ['TERM=xterm'] : [])]
-  const merged = mergeEnvironment(base, config.Env)
-  if (!merged.some((entry) => entry.startsWith('HOME='))) merged.push(`HOME=${home}`)
-  return merged
-}
-
-/** Later entries replace earlier ones of the same name; a name without `=` takes the variable away. */
-export function mergeEnvironment(base: readonly string[], more: readonly string[]): string[] {
-  const merged = new Map<string, string | undefined>()
-  for (const entry of [...base, ...more]) {
-    const equals = entry.indexOf('=')
-    merged.set(equals < 0 ? entry : entry.slice(0, equals), equals < 0 ? undefined : entry)
-  }
-  return [...merged.values()].filter((entry) => entry !== undefined)
-}
-
-export function hostnameOf({ id, config, host }: ContainerRecord): string {
-  if (config.Hostname) return config.Hostname
-  return host.UTSMode === 'host' || host.NetworkMode === 'host' ? '' : id.slice(0, 12)
-}
-
-/** Security options, taken apart. */
-export interface SecurityOptions { seccomp?: string, apparmor?: string, labels: string[], noNewPrivileges: boolean, unmasked: boolean, writableCgroups: boolean }
-
-/** Reads `--security-opt` in its forms, `=` or the old `:`. */
-export function parseSecurityOptions(options: readonly string[]): SecurityOptions {
-  const parsed: SecurityOptions = { labels: [], noNewPrivileges: false, unmasked: false, writableCgroups: false }
-  for (const option of options) {
-    if (option === 'no-new-privileges') {
-      parsed.noNewPrivileges = true
-      continue
-    }
-    if (option === 'disable') {
-      parsed.labels.push(option)
-      continue
-    }
-    const match = /^([a-z-]+)[=:](.*)$/s.exec(option)
-    if (!match) throw invalid(`invalid --security-opt 1: ${JSON.stringify(option)}`)
-    const [, name, value = ''] = match
-    switch (name) {
-      case 'seccomp': parsed.seccomp = value; break
-      case 'apparmor': parsed.apparmor = value; break
-      case 'label': parsed.labels.push(value); break
-      case 'no-new-privileges': {
-        if (value !== 'true' && value !== 'false') throw invalid(`invalid --security-opt 2: ${JSON.stringify(option)}`)
-        parsed.noNewPrivileges = value === 'true'
-        break
-      }
-      case 'systempaths': {
-        if (value !== 'unconfined') throw invalid(`invalid --security-opt 2: ${JSON.stringify(option)}`)
-        parsed.unmasked = true
-        break
-      }
-      case 'writable-cgroups': parsed.writableCgroups = value === 'true'; break
-      default: throw invalid(`invalid --security-opt 2: ${JSON.stringify(option)}`)
-    }
-  }
-  return parsed
-}
 
 /** What another container lends: its namespaces, by the pid of its init. */
 export interface Joined { pid?: number, ipc?: number, network?: number, user?: number }
@@ -118,31 +42,18 @@ export function buildSpec(input: SpecInput): Spec {
   const { record, user, facts } = input
   const { config, host } = record
   const security = parseSecurityOptions(host.SecurityOpt ?? [])
-  const capabilities = resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged)
-  const isRoot = user.uid === 0
-  const args = [record.path, ...record.args]
+  const { process, seccomp } = processOf(record, user, facts)
   const cgroupsWritable = host.Privileged || security.writableCgroups
   const found = devicesOf(host)
   // in a user namespace nobody makes device nodes: the host's are bound
   const devices = input.remap ? [] : found.map(({ device }) => device)
   const sysctl = sysctlsOf(host, input.remap)
-  const spec: Spec = {
+  return {
     ociVersion: '1.2.0',
     hostname: hostnameOf(record),
     ...(config.Domainname && { domainname: config.Domainname }),
     root: { path: 'rootfs', readonly: host.ReadonlyRootfs },
-    process: {
-      terminal: config.Tty,
-      user: { uid: user.uid, gid: user.gid, additionalGids: user.groups },
-      args: host.Init ? ['/sbin/docker-init', '--', ...args] : args,
-      env: environmentOf(record, user.home),
-      cwd: config.WorkingDir || '/',
-      capabilities: { bounding: capabilities, permitted: isRoot ? capabilities : [], effective: isRoot ? capabilities : [], inheritable: [], ambient: [] },
-      rlimits: (host.Ulimits ?? []).map(({ Name, Soft, Hard }) => ({ type: `RLIMIT_${Name.toUpperCase()}`, soft: Soft, hard: Hard })),
-      noNewPrivileges: security.noNewPrivileges,
-      ...(host.OomScoreAdj && { oomScoreAdj: host.OomScoreAdj }),
-      ...labelsOf(security, host, facts),
-    },
+    process: { ...process, ...(host.Init && { args: ['/sbin/docker-init', '--', ...process.args!] }) },
     mounts: [...mountsOf(input, cgroupsWritable), ...(input.remap ? found.map(({ device, source }): Mount => ({ destination: device.path, type: 'bind', source, options: ['bind'] })) : [])],
     linux: {
       namespaces: namespacesOf(input),
@@ -151,6 +62,7 @@ export function buildSpec(input: SpecInput): Spec {
       resources: resourcesOf(host, found),
       devices,
       sysctl,
+      ...(seccomp && { seccomp }),
       ...(!host.Privileged && !security.unmasked && {
         maskedPaths: host.MaskedPaths ?? [...defaultMaskedPaths, ...thermalThrottles(facts.cpus)],
         readonlyPaths: host.ReadonlyPaths ?? [...defaultReadonlyPaths],
@@ -158,40 +70,10 @@ export function buildSpec(input: SpecInput): Spec {
     },
     ...(host.Annotations && { annotations: host.Annotations }),
   }
-  const seccomp = seccompOf(security, host, { capabilities, architecture: machine, kernel: facts.kernel })
-  if (seccomp) spec.linux!.seccomp = seccomp
-  return spec
 }
 
 function thermalThrottles(cpus: number): string[] {
   return machine === 'x86_64' ? Array.from({ length: Math.min(cpus, 64) }, (_, i) => `/sys/devices/system/cpu/cpu${i}/thermal_throttle`) : []
-}
-
-const profiles = new Map<string, Seccomp>()
-
-/** Compiling a policy takes a millisecond: equal ones are one object, by which its filter is found again. */
-function seccompOf(security: SecurityOptions, host: HostConfig, context: SeccompContext): Seccomp | undefined {
-  if (security.seccomp === 'unconfined' || (host.Privileged && security.seccomp === undefined)) return undefined
-  const key = `${security.seccomp ?? ''}\n${context.capabilities.join()}`
-  let profile = profiles.get(key)
-  if (!profile) {
-    profile = security.seccomp === undefined || security.seccomp === 'builtin' ? defaultSeccomp(context) : parseSeccomp(security.seccomp, context)
-    if (profiles.size > 100) profiles.clear()
-    profiles.set(key, profile)
-  }
-  return profile
-}
-
-/** What the security modules of the kernel are told of a container. */
-export function labelsOf({ apparmor, labels }: Pick<SecurityOptions, 'apparmor' | 'labels'>, host: HostConfig, facts: HostFacts): { apparmorProfile?: string, selinuxLabel?: string } {
-  if (apparmor && apparmor !== 'unconfined' && !facts.apparmor) throw unsupported(`AppArmor profile ${JSON.stringify(apparmor)} was asked for, but AppArmor is not enabled in this kernel`)
-  const wanted = labels.filter((label) => label !== 'disable')
-  if (wanted.length && !facts.selinux) throw unsupported(`SELinux label ${JSON.stringify(wanted.join())} was asked for, but SELinux is not enabled in this kernel`)
-  const profile = apparmor ?? (host.Privileged ? undefined : facts.apparmorProfile)
-  if (facts.apparmor && profile && profile !== 'unconfined') return { apparmorProfile: profile }
-  if (!wanted.length) return {}
-  const part = (name: string, otherwise: string): string => wanted.find((label) => label.startsWith(`${name}:`))?.slice(name.length + 1) ?? otherwise
-  return { selinuxLabel: `${part('user', 'system_u')}:${part('role', 'system_r')}:${part('type', 'container_t')}:${part('level', 's0')}` }
 }
 
 function namespacesOf({ record, joined, remap }: SpecInput): Namespace[] {
@@ -298,92 +180,4 @@ function sysctlsOf(host: HostConfig, remap: SpecInput['remap']): Record<string, 
     sysctls['net.ipv4.ping_group_range'] ??= `0 ${groups - 1}`
   }
   return sysctls
-}
-
-/** A device in the container, and its node on the host. */
-interface FoundDevice { device: Device, source: string, access: string }
-
-function devicesOf(host: HostConfig): FoundDevice[] {
-  const devices = host.Privileged ? everyDevice().map((device) => ({ device, source: device.path, access: 'rwm' })) : []
-  for (const { PathOnHost, PathInContainer, CgroupPermissions } of host.Devices) {
-    let found: Device[]
-    try {
-      found = statSync(PathOnHost).isDirectory() ? everyDevice(PathOnHost) : [describeDevice(PathOnHost)]
-    } catch (error) {
-      if (codeOf(error) !== undefined) throw invalid(`error gathering device information while adding custom device ${JSON.stringify(PathOnHost)}: no such file or directory`, error)
-      throw error
-    }
-    const base = PathInContainer || PathOnHost
-    devices.push(...found.map((device) => ({ device: { ...device, path: join(base, posix.relative(PathOnHost, device.path)) }, source: device.path, access: CgroupPermissions || 'rwm' })))
-  }
-  return devices
-}
-
-function describeDevice(path: string): Device {
-  const status = statSync(path)
-  if (!status.isCharacterDevice() && !status.isBlockDevice()) throw invalid(`error gathering device information while adding custom device ${JSON.stringify(path)}: not a device node`)
-  return { type: status.isBlockDevice() ? 'b' : 'c', path, ...splitDevice(status.rdev), fileMode: status.mode & 0o777, uid: status.uid, gid: status.gid }
-}
-
-const notCopied = new Set(['pts', 'shm', 'fd', 'mqueue', 'console', '.lxc', '.lxd-mounts', '.udev', 'ptmx', 'tty', 'null', 'zero', 'full', 'random', 'urandom'])
-
-function everyDevice(directory = '/dev'): Device[] {
-  return readdirSync(directory).filter((name) => directory !== '/dev' || !notCopied.has(name)).flatMap((name) => {
-    const path = join(directory, name)
-    const status = lstatSync(path)
-    if (status.isDirectory()) return everyDevice(path)
-    return status.isCharacterDevice() || status.isBlockDevice() ? [describeDevice(path)] : []
-  })
-}
-
-function deviceRulesOf(host: HostConfig, devices: readonly FoundDevice[]): DeviceRule[] {
-  if (host.Privileged) return [{ allow: true, access: 'rwm' }]
-  const rules: DeviceRule[] = [{ allow: false, access: 'rwm' }, ...usualDeviceRules]
-  for (const { device, access } of devices) rules.push({ allow: true, type: device.type, major: device.major!, minor: device.minor!, access })
-  for (const rule of host.DeviceCgroupRules ?? []) {
-    const match = /^([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})$/.exec(rule)
-    if (!match) throw invalid(`invalid device cgroup rule format: '${rule}'`)
-    const number = (text: string): number => (text === '*' ? -1 : Number(text))
-    rules.push({ allow: true, type: match[1]!, major: number(match[2]!), minor: number(match[3]!), access: match[4]! })
-  }
-  return rules
-}
-
-type Limits = Pick<HostConfig, 'Memory' | 'MemoryReservation' | 'MemorySwap' | 'MemorySwappiness' | 'OomKillDisable' | 'CpuShares' | 'CpuPeriod' | 'CpuQuota' | 'NanoCpus'
-  | 'CpusetCpus' | 'CpusetMems' | 'PidsLimit' | 'BlkioWeight' | 'BlkioWeightDevice' | 'BlkioDeviceReadBps' | 'BlkioDeviceWriteBps' | 'BlkioDeviceReadIOps' | 'BlkioDeviceWriteIOps'>
-
-/** The limits that a client asked for, as cgroup values. */
-export function resourcesOf(host: Limits & Partial<Pick<HostConfig, 'Privileged' | 'Devices' | 'DeviceCgroupRules'>>, devices?: readonly FoundDevice[]): Resources {
-  const { NanoCpus } = host
-  const memory = {
-    ...(host.Memory && { limit: host.Memory }), ...(host.MemoryReservation && { reservation: host.MemoryReservation }),
-    ...(host.MemorySwap ? { swap: host.MemorySwap } : host.Memory > 0 ? { swap: host.Memory * 2 } : {}),
-    ...(typeof host.MemorySwappiness === 'number' && host.MemorySwappiness >= 0 && { swappiness: host.MemorySwappiness }),
-    ...(host.OomKillDisable && { disableOOMKiller: true }),
-  }
-  const cpu = {
-    ...(host.CpuShares && { shares: host.CpuShares }),
-    ...(NanoCpus ? { period: 100_000, quota: Math.floor(NanoCpus / 10_000) } : { ...(host.CpuPeriod && { period: host.CpuPeriod }), ...(host.CpuQuota && { quota: host.CpuQuota }) }),
-    ...(host.CpusetCpus && { cpus: host.CpusetCpus }), ...(host.CpusetMems && { mems: host.CpusetMems }),
-  }
-  const throttles = (list: HostConfig['BlkioDeviceReadBps']) => (list ?? []).map(({ Path, Rate }) => ({ ...deviceNumbers(Path), rate: Rate }))
-  return {
-    ...(Object.keys(memory).length && { memory }), ...(Object.keys(cpu).length && { cpu }),
-    ...(typeof host.PidsLimit === 'number' && host.PidsLimit !== 0 && { pids: { limit: host.PidsLimit } }),
-    blockIO: {
-      ...(host.BlkioWeight && { weight: host.BlkioWeight }),
-      weightDevice: (host.BlkioWeightDevice ?? []).map(({ Path, Weight }) => ({ ...deviceNumbers(Path), weight: Weight })),
-      throttleReadBpsDevice: throttles(host.BlkioDeviceReadBps), throttleWriteBpsDevice: throttles(host.BlkioDeviceWriteBps),
-      throttleReadIOPSDevice: throttles(host.BlkioDeviceReadIOps), throttleWriteIOPSDevice: throttles(host.BlkioDeviceWriteIOps),
-    },
-    ...(devices && { devices: deviceRulesOf(host as HostConfig, devices) }),
-  }
-}
-
-function deviceNumbers(path: string): { major: number, minor: number } {
-  try {
-    return splitDevice(statSync(realpathSync(path)).rdev)
-  } catch (error) {
-    throw invalid(`${path} is not a device on this host`, error)
-  }
 }

@@ -1,9 +1,9 @@
 import { conflict, invalid } from '../lib/errors.ts'
 import type { UpdateBody } from './body.ts'
 import type { Container } from './container.ts'
-import { checkLimits, checkPolicyName } from './create.ts'
+import { checkPolicyName } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
-import { resourcesOf } from './spec.ts'
+import { checkLimits, resourcesOf } from './limits.ts'
 
 /** Changes limits and the restart policy of a container, running or not. What the body leaves at zero stays as it is.
  * Returns warnings. */
