@@ -99,7 +99,8 @@ function withDefaults(host: HostConfig, facts: HostFacts): HostConfig {
     RestartPolicy: { Name: host.RestartPolicy.Name || 'no', MaximumRetryCount: host.RestartPolicy.MaximumRetryCount },
     LogConfig: { Type: host.LogConfig.Type || 'json-file', Config: host.LogConfig.Config },
     IpcMode: host.IpcMode || 'private', CgroupnsMode: host.CgroupnsMode || (facts.cgroupVersion === 2 && !host.Privileged ? 'private' : 'host'),
-    ShmSize: host.ShmSize || 64 << 20,
+    ShmSize: host.ShmSize || 64 << 20, Runtime: host.Runtime || 'berth',
+    MemorySwappiness: host.MemorySwappiness === -1 ? null : host.MemorySwappiness, PidsLimit: host.PidsLimit || null, // clients' ways to ask for nothing
     ...(host.Memory > 0 && host.MemorySwap === 0 && { MemorySwap: host.Memory * 2 }),
     Ulimits: host.Ulimits ?? null,
     OomKillDisable: host.OomKillDisable ?? false,

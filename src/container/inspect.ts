@@ -56,7 +56,7 @@ export async function inspectContainer(deps: ContainerDeps, container: Container
     GraphDriver: { Name: record.driver, Data: deps.layers.driver.data(record.id) },
     ...(size && await sizesOf(deps, record)),
     Mounts: mountsOf(record),
-    Config: { ...config, ...(StopTimeout != null && { StopTimeout }), ...(Healthcheck && { Healthcheck }), ...(MacAddress && { MacAddress }) },
+    Config: { ...config, Volumes: Object.keys(config.Volumes).length ? config.Volumes : null, ...(StopTimeout != null && { StopTimeout }), ...(Healthcheck && { Healthcheck }), ...(MacAddress && { MacAddress }) },
     NetworkSettings: {
       Bridge: '', SandboxID: '', SandboxKey: container.process ? `/proc/${container.process.pid}/ns/net` : '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0,
       Ports: {}, SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: '', Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0, IPAddress: '', IPPrefixLen: 0, IPv6Gateway: '', MacAddress: '',

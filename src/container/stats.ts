@@ -39,7 +39,7 @@ export function statsOf(container: Container, before: Sample, version: 1 | 2): {
   const entry = ({ major, minor, op, value }: { major: number, minor: number, op: string, value: number }) => ({ major, minor, op, value })
   const answer = {
     id: record.id, name: `/${record.name}`, os_type: 'linux', read: sample.read, preread: before.read,
-    pids_stats: { current: pids.current, limit: pids.limit }, num_procs: 0, storage_stats: {},
+    pids_stats: { current: pids.current, ...(Number.isSafeInteger(pids.limit) && { limit: pids.limit }) }, num_procs: 0, storage_stats: {},
     blkio_stats: { ...emptyBlkio, io_service_bytes_recursive: blkio.serviceBytes.map(entry), ...(version === 1 && { io_serviced_recursive: blkio.serviced.map(entry) }) },
     cpu_stats: sample.cpu, precpu_stats: before.cpu,
     memory_stats: {

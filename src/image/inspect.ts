@@ -2,7 +2,7 @@ import { ZERO_TIME, goArchitecture, type Image } from './image.ts'
 import type { ImageStore } from './store.ts'
 
 /** The API's ImageInspect. */
-export function inspectImage(images: ImageStore, image: Image): object {
+export function inspectImage(images: ImageStore, image: Image): { Size: number, [field: string]: unknown } {
   const { config } = image
   const { tags, digests } = images.namesOf(image.id)
   const top = image.topLayer ? images.layers.get(image.topLayer) : undefined

@@ -18,7 +18,7 @@ export function matchesReference(pattern: string, name: string): boolean {
 }
 
 /** The API's list of ImageSummary, newest first. */
-export function listImages(deps: { images: ImageStore }, options: { all: boolean, shared: boolean, filters: Map<string, string[]> }): object[] {
+export function listImages(deps: { images: ImageStore }, options: { all: boolean, shared: boolean, filters: Map<string, string[]> }): ImageSummary[] {
   const { images } = deps
   const { filters } = options
   const names = images.names()

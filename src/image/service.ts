@@ -28,7 +28,7 @@ export function imageRoutes(deps: ImageDeps): Route[] {
   const { images, engine } = deps
 
   const ofImage: Record<string, (call: Call, name: string) => Promise<void> | void> = {
-    'GET json': (call, name) => call.send(200, inspectImage(images, images.resolve(name))),
+    'GET json': (call, name) => call.send(200, withVirtualSize(call, inspectImage(images, images.resolve(name)))),
     'GET history': (call, name) => call.send(200, historyOf(images, images.resolve(name))),
     'GET get': (call, name) => save(call, [name]),
     async 'POST tag'(call, name) {
@@ -56,7 +56,8 @@ export function imageRoutes(deps: ImageDeps): Route[] {
 
   return [
     { method: 'GET', path: '/images/json', handler(call) {
-      call.send(200, listImages(deps, { all: call.flag('all'), shared: call.flag('shared-size'), filters: call.filters(listFilters) }))
+      const listed = listImages(deps, { all: call.flag('all'), shared: call.flag('shared-size'), filters: call.filters(listFilters) })
+      call.send(200, listed.map((image) => withVirtualSize(call, image)))
     } },
     { method: 'GET', path: '/images/get', handler: (call) => save(call, call.query.getAll('names').flatMap((names) => names.split(','))) },
     { method: 'GET', path: '/images/search', handler() {
@@ -116,4 +117,9 @@ export function imageRoutes(deps: ImageDeps): Route[] {
     if (!begun) call.stream('application/json')
     call.response.end()
   }
+}
+
+/** Clients of API versions before 1.44 look for the size under another name too. */
+function withVirtualSize<T extends { Size: number }>(call: Call, image: T): T {
+  return call.version < 1044 ? { ...image, VirtualSize: image.Size } : image
 }
