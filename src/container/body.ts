@@ -105,6 +105,7 @@ export function refuseUnsupported(host: HostConfig): void {
     [!!host.Links?.length, 'HostConfig.Links: links need a network'],
     [Object.values(host.PortBindings).some((list) => list.length > 0) || host.PublishAllPorts, 'HostConfig.PortBindings: publishing ports needs a network that reaches the host; there are none, host and container:ID'],
     [!!host.DeviceRequests?.length, `could not select device driver ${JSON.stringify(host.DeviceRequests?.[0]?.Driver ?? '')} with capabilities: [[gpu]]`],
+    [Object.keys(host.StorageOpt ?? {}).length > 0, '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option'],
     [!!host.Isolation && host.Isolation !== 'default', `invalid isolation '${host.Isolation}' on linux`],
     [!!host.Runtime && !['runc', 'berth', 'io.containerd.runc.v2'].includes(host.Runtime), `unknown or invalid runtime name: ${host.Runtime}`],
     [!!host.CpuRealtimePeriod || !!host.CpuRealtimeRuntime, 'HostConfig.CpuRealtimeRuntime: the kernel does not schedule real-time tasks by cgroup'],

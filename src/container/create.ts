@@ -6,7 +6,8 @@ import { readIfThere } from '../lib/files.ts'
 import { rootOf } from '../lib/idmap.ts'
 import { invalid, isKind, notFound, unsupported } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
-import type { ImageConfig } from '../image/image.ts'
+import type { Image, ImageConfig } from '../image/image.ts'
+import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../image/platform.ts'
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
 import { checkDestination } from './mounts.ts'
@@ -29,7 +30,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   if (!askedConfig.Image) throw invalid('no image specified')
   const image = deps.images.resolve(askedConfig.Image)
   const config = mergeConfig(askedConfig, image.config)
-  const warnings = checkAll(deps, config, host)
+  const warnings = [...checkPlatform(image, askedConfig.Image, input.platform), ...checkAll(deps, config, host)]
   const name = input.name ? deps.containers.checkName(input.name) : generateName((free) => deps.containers.nameIsFree(free))
   const entrypoint = config.Entrypoint ?? []
   const command = [...entrypoint, ...(config.Cmd ?? [])]
@@ -57,6 +58,15 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   }
   deps.events.emit('container', 'create', id, container.attributes())
   return { id, warnings }
+}
+
+/** Refuses an image that is not for the platform that was asked for. One that is for another machine, where nobody asked,
+ * is worth a warning: the kernel may have an emulator. */
+function checkPlatform(image: Image, name: string, asked: string | undefined): string[] {
+  const [wanted, actual] = [asked ? parsePlatform(asked) : undefined, platformOf(image.config)]
+  if (wanted && !matchesPlatform(actual, wanted)) throw notFound(`image with reference ${name} was found but does not match the specified platform: wanted ${formatPlatform(wanted)}, actual: ${formatPlatform(actual)}`)
+  const host = parsePlatform('linux')
+  return wanted || matchesPlatform(actual, host) ? [] : [`The requested image's platform (${formatPlatform(actual)}) does not match the detected host platform (${formatPlatform(host)}) and no specific platform was requested`]
 }
 
 /** A container's own directory, for its log and its files in /etc. */

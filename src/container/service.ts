@@ -48,8 +48,9 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
   return [
     { method: 'POST', path: '/containers/create', async handler(call) {
       const name = call.query.get('name') ?? ''
+      const platform = call.query.get('platform')
       const body = parseCreateBody(await call.json())
-      const job: Job<typeof body, { id: string, warnings: string[] }> = { name: 'container.create', subject: () => name || body.Image, run: (input) => createContainer(deps, { body: input, ...(name && { name }) }) }
+      const job: Job<typeof body, { id: string, warnings: string[] }> = { name: 'container.create', subject: () => name || body.Image, run: (input) => createContainer(deps, { body: input, ...(name && { name }), ...(platform && { platform }) }) }
       const { id, warnings } = await engine.run(job, body)
       call.send(201, { Id: id, Warnings: warnings })
     } },

@@ -3,7 +3,8 @@ import type { Events } from '../engine/events.ts'
 import { invalid } from '../lib/errors.ts'
 import { familiar, parseReference, withDefaultTag } from '../reference/reference.ts'
 import { applyChanges } from './changes.ts'
-import { attributesOf, goArchitecture, type ImageConfig } from './image.ts'
+import { attributesOf, type ImageConfig } from './image.ts'
+import { parsePlatform } from './platform.ts'
 import type { ImageStore } from './store.ts'
 
 export interface ImportOptions { repo: string, tag: string, message: string, changes: readonly string[], platform: string, signal: AbortSignal }
@@ -12,8 +13,8 @@ export interface ImportOptions { repo: string, tag: string, message: string, cha
 export async function importImage(deps: { images: ImageStore, events: Events }, archive: Readable, options: ImportOptions): Promise<string> {
   const reference = options.repo ? withDefaultTag(parseReference(options.tag ? `${options.repo}:${options.tag}` : options.repo)) : undefined
   if (reference?.digest) throw invalid('cannot import digest reference')
-  const [os = 'linux', architecture = goArchitecture, variant] = options.platform ? options.platform.split('/') : []
-  if (os !== 'linux') throw invalid(`operating system is not supported: ${os}`)
+  const platform = parsePlatform(options.platform || 'linux')
+  if (platform.os !== 'linux') throw invalid(`operating system is not supported: ${platform.os}`)
   const config = applyChanges({}, options.changes)
   const holder = `/hold/import-${process.pid}-${Date.now()}-${Math.random()}`
   try {
@@ -21,7 +22,7 @@ export async function importImage(deps: { images: ImageStore, events: Events }, 
     const created = new Date().toISOString()
     const comment = options.message || 'Imported from -'
     const image: ImageConfig = {
-      architecture, ...(variant && { variant }), os, created, comment, config, rootfs: { type: 'layers', diff_ids: [layer.diffId] },
+      ...platform, created, comment, config, rootfs: { type: 'layers', diff_ids: [layer.diffId] },
       history: [{ created, comment }],
     }
     const id = deps.images.put(JSON.stringify(image), reference ? { reference } : {})
