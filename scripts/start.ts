@@ -2,9 +2,11 @@
  * starter image, runs containers in front of the reader, and says how to go on. */
 import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
+import { text } from 'node:stream/consumers'
+import { Client } from '../src/api/client.ts'
 
 const root = new URL('..', import.meta.url).pathname
 if (process.getuid?.() !== 0) {
@@ -15,19 +17,7 @@ const directory = mkdtempSync(join(tmpdir(), 'berth-'))
 const socketPath = join(directory, 'berth.sock')
 const at = (name: string): string => join(directory, name)
 
-function call(method: string, path: string, body?: object | Buffer): Promise<{ status: number, text: string }> {
-  return new Promise((resolve, reject) => {
-    const data = body === undefined ? undefined : Buffer.isBuffer(body) ? body : Buffer.from(JSON.stringify(body))
-    const headers = data ? { 'Content-Type': Buffer.isBuffer(body) ? 'application/x-tar' : 'application/json', 'Content-Length': data.length } : {}
-    const sent = request({ socketPath, method, path, headers }, (response) => {
-      const chunks: Buffer[] = []
-      response.on('data', (chunk: Buffer) => chunks.push(chunk))
-      response.on('end', () => resolve({ status: response.statusCode!, text: Buffer.concat(chunks).toString() }))
-    })
-    sent.on('error', reject)
-    sent.end(data)
-  })
-}
+const client = new Client({ host: `unix://${socketPath}`, version: '' })
 
 /** A root file system with one static program: busybox where there is one, else a greeting compiled with cc. */
 function starter(): { archive: Buffer, command: string[] } {
@@ -49,21 +39,18 @@ const ended = new Promise((resolve) => daemon.once('exit', resolve))
 try {
   while (!existsSync(socketPath)) await new Promise((resolve) => setTimeout(resolve, 20))
   const { archive, command } = starter()
-  const imported = await call('POST', '/images/create?fromSrc=-&repo=starter', archive)
-  if (imported.status !== 200) throw new Error(imported.text)
+  const imported = await text(await client.stream('POST', '/images/create', { query: { fromSrc: '-', repo: 'starter' }, body: Readable.from([archive]) }))
+  if (imported.includes('"error"')) throw new Error(imported)
   console.log('an engine runs, and an image: starter\n')
   for (let i = 1; i <= 5; i++) {
     const begun = performance.now()
-    const created = await call('POST', '/containers/create', { Image: 'starter', Cmd: command, HostConfig: { NetworkMode: 'none' } })
-    const id = (JSON.parse(created.text) as { Id?: string }).Id
-    if (!id) throw new Error(created.text)
-    const started = await call('POST', `/containers/${id}/start`)
-    if (started.status !== 204) throw new Error(started.text)
-    await call('POST', `/containers/${id}/wait`)
+    const { Id } = await client.json<{ Id: string }>('POST', '/containers/create', { body: { Image: 'starter', Cmd: command, HostConfig: { NetworkMode: 'none' } } })
+    await client.json('POST', `/containers/${Id}/start`)
+    await client.json('POST', `/containers/${Id}/wait`)
     const took = performance.now() - begun
-    const { text } = await call('GET', `/containers/${id}/logs?stdout=1&stderr=1`)
-    console.log(`container ${i}: ${text.slice(8).trim()}    (create, start, run, exit: ${took.toFixed(1)} ms)`)
-    await call('DELETE', `/containers/${id}`)
+    const logs = await text(await client.stream('GET', `/containers/${Id}/logs`, { query: { stdout: true, stderr: true } }))
+    console.log(`container ${i}: ${logs.slice(8).trim()}    (create, start, run, exit: ${took.toFixed(1)} ms)`)
+    await client.json('DELETE', `/containers/${Id}`)
   }
   console.log(`\nTo go on, start the daemon, and use its client, or docker's with DOCKER_HOST=unix:///var/run/berth.sock:\n  ${join(root, 'bin/berth')} daemon &\n  tar c -C ROOTFS . | ${join(root, 'bin/berth')} import - mine\n  ${join(root, 'bin/berth')} run --rm mine COMMAND`)
 } finally {

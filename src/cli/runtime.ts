@@ -14,12 +14,14 @@ import { execInContainer } from '../runtime/exec.ts'
 import { openZygote, type Running } from '../runtime/launch.ts'
 import { deleteContainer, killContainer, processesOf, readState, setPaused, statsOf, updateContainer } from '../runtime/manage.ts'
 import { loadAll, statusOf } from '../runtime/state.ts'
+import { sendSignal } from '../sys/signal.ts'
 import { makeRaw, setWindowSize } from '../sys/terminal.ts'
 import { ExitError, UsageError, command, parseWords, type Command, type Flags, type Invocation } from './command.ts'
 import type { Console } from './console.ts'
 import { layOut } from './format/table.ts'
 import { commandHelp, flagTable } from './help.ts'
 import { Session } from './session.ts'
+import { onSignals } from './signals.ts'
 import { terminalSize } from './terminal.ts'
 
 /** The command line of an OCI runtime, as runc has it (opencontainers/runtime-tools, "Command-line interface"), for
@@ -58,11 +60,7 @@ const createOptions = (globals: Globals, id: string, flags: CreateFlags, foregro
 
 /** Connects a process in the foreground to this terminal and waits for its end. Signals go to it. */
 async function attend(running: Running, pid: number, terminal: number | undefined, console: Console): Promise<number> {
-  const handlers = (['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR2', 'SIGCONT'] as const).map((signal) => {
-    const handler = (): void => void process.kill(pid, signal)
-    process.on(signal, handler)
-    return { signal, handler }
-  })
+  const quiet = onSignals(['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR2', 'SIGCONT'], (signal) => sendSignal(pid, signal))
   let restore: (() => void) | undefined
   let over: Promise<unknown> = Promise.resolve()
   if (terminal !== undefined) {
@@ -86,7 +84,7 @@ async function attend(running: Running, pid: number, terminal: number | undefine
   } finally {
     restore?.()
     running.release()
-    for (const { signal, handler } of handlers) process.off(signal, handler)
+    quiet()
   }
 }
 

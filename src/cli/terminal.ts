@@ -3,6 +3,7 @@ import type { Ask, Client } from '../api/client.ts'
 import { DetachKeys, parseDetachKeys } from '../api/detach.ts'
 import { ExitError } from './command.ts'
 import type { Console } from './console.ts'
+import { onSignals } from './signals.ts'
 import { copyOutput } from './streams.ts'
 
 /** A connection to a process's streams. */
@@ -98,14 +99,7 @@ const forwarded = ['SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR2', 'SIGCONT
 
 /** Sends the signals that arrive here on to a container's process. What it returns ends that. */
 export function forwardSignals(client: Client, id: string): () => void {
-  const handlers = forwarded.map((signal) => {
-    const handler = (): void => {
-      client.json('POST', `/containers/${id}/kill`, { query: { signal } }).catch(() => {}) // it has ended meanwhile
-    }
-    process.on(signal, handler)
-    return { signal, handler }
+  return onSignals(forwarded, (signal) => {
+    client.json('POST', `/containers/${id}/kill`, { query: { signal } }).catch(() => {}) // it has ended meanwhile
   })
-  return () => {
-    for (const { signal, handler } of handlers) process.off(signal, handler)
-  }
 }
