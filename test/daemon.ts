@@ -22,6 +22,7 @@ export class TestDaemon {
     this.#process = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
     for (let tries = 0; tries < 2000; tries++) { // an emulated machine takes its time
       await new Promise((resolve) => setTimeout(resolve, 25))
+      if (this.#process.exitCode !== null || this.#process.signalCode !== null) throw new Error('the daemon has ended')
       if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return
     }
     throw new Error('the daemon does not answer')
