@@ -9,7 +9,7 @@ export type WaitCondition = 'not-running' | 'next-exit' | 'removed'
 
 /** A container as the engine holds it: what is kept, and what is alive. */
 export class Container {
-  record: ContainerRecord
+  readonly record: ContainerRecord
   readonly output = new OutputHub()
   readonly stdin = new Stdin()
   process: LiveProcess | undefined

@@ -60,6 +60,10 @@ const KEEP_ENDED = 300_000
 const OUTPUT_GRACE = 2000
 const EXEC_FAILED = 'OCI runtime exec failed: exec failed: unable to start container process: '
 
+/** What the kernel says when a container's first process has just ended: there is no such process, or none can be made in
+ * its pid namespace (pid_namespaces(7)). */
+const endings = new Set(['ESRCH', 'ENOMEM'])
+
 /** Tells of an exec, in Docker's form: `exec_start: PROGRAM ARGUMENTS`. */
 export function execEvent(deps: ContainerDeps, { id, body, container }: Exec, action: 'exec_create' | 'exec_start'): void {
   const [program = '', ...args] = body.Cmd ?? []
@@ -109,7 +113,8 @@ async function begin(deps: ContainerDeps, exec: Exec, options: ExecStart, stdin:
     deps.failpoint('exec.sent')
     return await starting
   } catch (thrown) {
-    const error = thrown instanceof ProcessFailure ? explainFailure(EXEC_FAILED, body.Cmd![0]!, thrown) : thrown
+    const gone = thrown instanceof ProcessFailure && !thrown.atExec && (!exec.container.process || endings.has(thrown.errno))
+    const error = gone ? conflict(`container ${exec.container.id} is not running`) : thrown instanceof ProcessFailure ? explainFailure(EXEC_FAILED, body.Cmd![0]!, thrown) : thrown
     exec.exitCode = (error as { exitCode?: number }).exitCode ?? 126
     throw error
   }

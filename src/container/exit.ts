@@ -36,11 +36,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   let oomKilled = false
   try {
     oomKilled = (container.cgroup?.oomKills() ?? 0) > 0
-    if (container.cgroup && !container.cgroup.remove()) {
-      container.cgroup.kill('SIGKILL')
-      await new Promise((resolve) => setTimeout(resolve, 20))
-      container.cgroup.remove()
-    }
+    await container.cgroup?.removeSoon()
   } catch (error) {
     deps.warn(`can't remove the cgroup of container ${record.id}`, error)
   }

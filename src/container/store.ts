@@ -70,13 +70,13 @@ export class ContainerStore {
   }
 
   rename(container: Container, to: string): void {
+    const name = this.checkName(to)
     this.#graph.transaction(() => {
-      const name = this.checkName(to)
       this.#graph.unlink(NAMES, container.record.name)
       this.#graph.link(NAMES, name, container.id)
-      container.record = { ...container.record, name }
-      this.save(container)
+      this.#graph.put('container', container.id, { ...container.record, name })
     })
+    container.record.name = name // the same object: a start that is under way writes its state there
   }
 
   remove(container: Container): void {

@@ -1,10 +1,10 @@
-import { chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { chownSync, closeSync, constants, existsSync, mkdirSync, openSync, readdirSync, rmdirSync, statSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { Socket } from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { ReadStream } from 'node:tty'
-import { invalid } from '../lib/errors.ts'
-import { readIfThere } from '../lib/files.ts'
+import { codeOf, invalid } from '../lib/errors.ts'
+import { readIfThere, unlinkIfThere } from '../lib/files.ts'
 import { TERMINAL_FD, assembleExec, assembleStart, type Stdio } from '../libcontainer/container.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { errnoName } from '../sys/errno.ts'
@@ -21,12 +21,24 @@ import { ProcessFailure, type ExecDriver, type LiveProcess, type Recovered, type
 export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, root: string, trees: CgroupTrees, warn: (message: string, error?: unknown) => void }): ExecDriver {
   const filesOf = (container: string, exec?: string): RunFiles => runFiles(exec ? join(root, container, 'exec', exec) : join(root, container))
 
-  const launch = async (files: RunFiles, { streams, owner = 0 }: { streams: Streams, owner?: number }, assemble: (stdio: Stdio) => Program): Promise<LiveProcess> => {
+  /** Aborts when a container's run is over, and with it what is just being executed in it: the files by which that would
+   * tell of itself are gone then. */
+  const over = new Map<string, AbortController>()
+  const watched = (container: string, live: LiveProcess): LiveProcess => {
+    const controller = new AbortController()
+    over.set(container, controller)
+    return { ...live, release() {
+      controller.abort()
+      live.release()
+    } }
+  }
+
+  const launch = async (files: RunFiles, { streams, owner = 0, signal }: { streams: Streams, owner?: number, signal?: AbortSignal | undefined }, assemble: (stdio: Stdio) => Program): Promise<LiveProcess> => {
     endRun(files) // of a run before a crash
-    mkdirSync(files.directory, { recursive: true, mode: 0o700 })
+    makeDirectory(files.directory)
     try {
       const stdio = makeStdio(files, streams, owner)
-      return await run(zygote, files, { stdio, stdin: streams.stdin }, assemble(stdio), warn)
+      return await run(zygote, files, { stdio, stdin: streams.stdin, signal }, assemble(stdio), warn)
     } catch (error) {
       endRun(files)
       throw error
@@ -35,14 +47,17 @@ export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, ro
 
   return {
     name: 'native',
-    start: (request) => launch(filesOf(request.id), request, (stdio) => assembleStart({ ...request, trees, stdio, files: filesOf(request.id), sourceKind })),
-    exec: (request) => launch(filesOf(request.container, request.id), request, (stdio) => assembleExec({ ...request, stdio, files: filesOf(request.container, request.id) })),
+    start: async (request) => watched(request.id, await launch(filesOf(request.id), request, (stdio) => assembleStart({ ...request, trees, stdio, files: filesOf(request.id), sourceKind }))),
+    exec: (request) => launch(filesOf(request.container, request.id), { ...request, signal: over.get(request.container)?.signal }, (stdio) => assembleExec({ ...request, stdio, files: filesOf(request.container, request.id) })),
     recover(container) {
       const files = filesOf(container)
       adoptExecs(files)
-      return recover(files, warn)
+      const recovered = recover(files, warn)
+      return { ...recovered, ...(recovered.process && { process: watched(container, recovered.process) }) }
     },
     release(container) {
+      over.get(container)?.abort()
+      over.delete(container)
       const files = filesOf(container)
       const { monitorPid, pid } = readPids(files)
       if (isMonitor(monitorPid) && !existsSync(files.exit)) sendSignal(pid, 'SIGKILL')
@@ -51,6 +66,21 @@ export function nativeDriver({ zygote, root, trees, warn }: { zygote: Zygote, ro
     runs: () => (existsSync(root) ? readdirSync(root) : []),
   }
 }
+
+/** Makes the directory of a run, or of an exec in a run that is not over. */
+function makeDirectory(directory: string): void {
+  const above = dirname(directory)
+  const exec = basename(above) === 'exec'
+  try {
+    mkdirSync(above, { recursive: !exec, mode: 0o700 })
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') throw lost('the container has ended')
+    if (codeOf(error) !== 'EEXIST') throw error
+  }
+  mkdirSync(directory, { mode: 0o700 })
+}
+
+const lost = (what: string): ProcessFailure => new ProcessFailure(what, '', { atExec: false, notFound: false })
 
 /** The files of a process. */
 interface RunFiles { directory: string, events: string, exit: string, pid: string, stdin: string, stdout: string, stderr: string }
@@ -81,9 +111,25 @@ function endRun(files: RunFiles): void {
   for (const exec of execsOf(files)) endRun(exec)
   const { monitorPid } = readPids(files)
   if (isMonitor(monitorPid)) sendSignal(monitorPid, 'SIGUSR2')
-  // by name rather than recursively, which looks at each three times
-  for (const name of readdirSync(files.directory)) (name === 'exec' ? rmdirSync : unlinkSync)(join(files.directory, name))
-  rmdirSync(files.directory)
+  removeFiles(files.directory)
+}
+
+/** Removes a directory and its files, while monitors that were killed may still write their last ones. */
+function removeFiles(directory: string): void {
+  for (let tries = 0; ; tries++) {
+    try {
+      // by name rather than recursively, which looks at each three times
+      for (const entry of readdirSync(directory, { withFileTypes: true })) {
+        const path = join(directory, entry.name)
+        if (entry.isDirectory()) removeFiles(path)
+        else unlinkIfThere(path)
+      }
+      return rmdirSync(directory)
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return
+      if (codeOf(error) !== 'ENOTEMPTY' || tries === 10) throw error
+    }
+  }
 }
 
 const sourceKind = (source: string): 'directory' | 'file' => {
@@ -125,7 +171,8 @@ function reopenOutputs(files: RunFiles): Outputs {
 }
 
 /** Sends the program and resolves once the process runs. */
-async function run(zygote: Zygote, files: RunFiles, { stdio, stdin }: { stdio: Stdio, stdin: boolean }, program: Program, warn: (message: string, error?: unknown) => void): Promise<LiveProcess> {
+async function run(zygote: Zygote, files: RunFiles, { stdio, stdin, signal }: { stdio: Stdio, stdin: boolean, signal?: AbortSignal | undefined }, program: Program, warn: (message: string, error?: unknown) => void): Promise<LiveProcess> {
+  if (signal?.aborted) throw lost('the container has ended')
   const outputs = openOutputs(files, stdio)
   const started = Promise.withResolvers<number>()
   const ended = Promise.withResolvers<number | undefined>()
@@ -136,9 +183,10 @@ async function run(zygote: Zygote, files: RunFiles, { stdio, stdin }: { stdio: S
     else if (event.type === 'failed') started.reject(failureOf(program, event))
     else ended.resolve(event.status)
   }, () => {
-    started.reject(new ProcessFailure('the monitor was killed', '', { atExec: false, notFound: false }))
+    started.reject(lost('the monitor was killed'))
     ended.resolve(undefined)
   })
+  signal?.addEventListener('abort', () => started.reject(lost('the container has ended')), { once: true })
   try {
     const pid = await started.promise
     return connect({ files, pid, monitorPid, events, ended: ended.promise, outputs, terminal: stdio.kind === 'terminal', stdin, warn })
@@ -181,7 +229,7 @@ function connect({ files, pid, monitorPid, events, ended, outputs, terminal, std
     resize: (rows, columns) => void (master !== undefined && setWindowSize(master, rows, columns)),
     release() {
       events.destroy()
-      endRun(files)
+      if (readPids(files).monitorPid === monitorPid) endRun(files) // else the directory is a later run's
     },
   }
 }

@@ -72,6 +72,9 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
       known(id)
       const lowers = lowersOf(id)
       if (lowers.length === 0) return { type: 'bind', target: of(id, 'merged'), source: of(id, 'diff') }
+      // a volatile overlay is marked, and not mounted again before the mark is gone; what it wrote is there, or the machine has crashed
+      const mark = of(id, 'work/work/incompat')
+      if (volatile && existsSync(mark)) rmSync(mark, { recursive: true })
       const options = `lowerdir=${lowers.join(':')},upperdir=${id}/diff,workdir=${id}/work,index=off,metacopy=off${volatile ? ',volatile' : ''}`
       return { type: 'overlay', target: of(id, 'merged'), workdir: root, options }
     },

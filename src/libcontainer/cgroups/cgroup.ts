@@ -133,10 +133,11 @@ export class Cgroup {
     for (const pid of this.processes()) sendSignal(pid, signal)
   }
 
-  /** As `remove`, trying for up to half a second while killed processes go. */
+  /** As `remove`, killing what is in it, for up to half a second while it goes. */
   async removeSoon(): Promise<boolean> {
     for (let tries = 0; tries < 50; tries++) {
       if (this.remove()) return true
+      this.kill('SIGKILL')
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
     return this.remove()
