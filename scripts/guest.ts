@@ -3,6 +3,7 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { cpSync, existsSync, globSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { installPackages } from './packages.ts'
 
 const checkout = new URL('..', import.meta.url).pathname
 const place = '/var/tmp/berth-guest'
@@ -14,9 +15,7 @@ if (tests.length === 0) {
   console.error('usage: npm run guest -- TEST-FILE…')
   process.exit(1)
 }
-const packages = { '/usr/bin/qemu-system-x86_64': 'qemu-system-x86', '/usr/sbin/debootstrap': 'debootstrap', '/bin/busybox': 'busybox-static', '/sbin/mke2fs': 'e2fsprogs' }
-const missing = Object.entries(packages).filter(([file]) => !existsSync(file)).map(([, name]) => name)
-if (missing.length) run('apt-get', ['install', '-yq', '--no-install-recommends', ...missing])
+installPackages({ '/usr/bin/qemu-system-x86_64': 'qemu-system-x86', '/usr/sbin/debootstrap': 'debootstrap', '/bin/busybox': 'busybox-static', '/sbin/mke2fs': 'e2fsprogs' })
 
 mkdirSync(place, { recursive: true })
 if (!existsSync(join(base, 'complete'))) {

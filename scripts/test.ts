@@ -1,6 +1,7 @@
 /** `npm test`: installs what the tests need, then type check, lint, and all tests; the runner's summary comes last. */
-import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, globSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { globSync } from 'node:fs'
+import { installPackages } from './packages.ts'
 
 const root = new URL('..', import.meta.url).pathname
 const run = (command: string, args: string[]): void => {
@@ -13,12 +14,7 @@ if (process.getuid?.() !== 0) {
   console.error('the tests make containers: run them as root')
   process.exit(1)
 }
-const packages = { '/usr/bin/cc': 'gcc', '/usr/include/stdio.h': 'libc6-dev', '/bin/busybox': 'busybox-static', '/usr/bin/openssl': 'openssl', '/usr/sbin/debootstrap': 'debootstrap', '/bin/ps': 'procps' }
-const missing = Object.entries(packages).filter(([file]) => !existsSync(file)).map(([, name]) => name)
-if (missing.length) {
-  execFileSync('apt-get', ['update', '-q'], { stdio: 'inherit' })
-  execFileSync('apt-get', ['install', '-yq', '--no-install-recommends', ...missing], { stdio: 'inherit' })
-}
+installPackages({ '/usr/bin/cc': 'gcc', '/usr/include/stdio.h': 'libc6-dev', '/bin/busybox': 'busybox-static', '/usr/bin/openssl': 'openssl', '/usr/sbin/debootstrap': 'debootstrap', '/bin/ps': 'procps' })
 run('node_modules/.bin/tsc', ['--noEmit'])
 run('node_modules/.bin/oxlint', ['--deny-warnings', 'src', 'scripts', 'test', 'bench'])
-run(process.execPath, ['--disable-warning=ExperimentalWarning', '--test', '--test-concurrency=1', '--test-timeout=120000', ...globSync('{src,test}/**/*.test.ts', { cwd: root })])
+run(process.execPath, ['--disable-warning=ExperimentalWarning', '--test', '--test-concurrency=1', '--test-timeout=120000', '--test-reporter=./scripts/skips.ts', '--test-reporter-destination=stdout', '--test-reporter=spec', '--test-reporter-destination=stdout', ...globSync('{src,test}/**/*.test.ts', { cwd: root })])

@@ -73,8 +73,6 @@ interface Attempt {
   removal?: Removal | undefined
   /** Looks at the process when it waits before its execution; it goes on afterwards. */
   atGate?: (pid: number) => unknown
-  /** Passed to the native program as argv[0]. */
-  zygote?: Zygote
   /** Descriptors that the zygote has as further ones. */
   leak?: readonly number[]
 }
@@ -82,7 +80,7 @@ interface Attempt {
 let number = 0
 
 /** Runs a container of the example spec and returns what it printed; what failed where it could not start. */
-async function contain({ args, change = () => {}, removal, atGate, zygote: given, leak = [] }: Attempt): Promise<{ out: string, status: number }> {
+async function contain({ args, change = () => {}, removal, atGate, leak = [] }: Attempt): Promise<{ out: string, status: number }> {
   const id = `attack-${++number}`
   const at = (name: string): string => join(directory, `${id}-${name}`)
   const spec = exampleSpec()
@@ -93,7 +91,7 @@ async function contain({ args, change = () => {}, removal, atGate, zygote: given
   change(spec)
   writeFileSync(at('out'), '')
   const [input, output] = [openSync('/dev/null', 'r'), openSync(at('out'), 'a')]
-  const zygote = given ?? Zygote.start({ pass: [input, output, output, ...leak] })
+  const zygote = Zygote.start({ pass: [input, output, output, ...leak] })
   const cgroup = new Cgroup(trees, `${PARENT}/${id}`)
   try {
     if (atGate) makeFifo(at('gate'), 0o600)
@@ -115,7 +113,7 @@ async function contain({ args, change = () => {}, removal, atGate, zygote: given
   } finally {
     closeSync(input)
     closeSync(output)
-    if (!given) zygote.stop()
+    zygote.stop()
     cgroup.kill('SIGKILL')
     await cgroup.removeSoon()
   }

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { connect, createServer, type Socket } from 'node:net'
+import { connect, type Socket } from 'node:net'
 import { after, before, test } from 'node:test'
-import { TestDaemon } from './daemon.ts'
+import { TestDaemon, freePort } from './daemon.ts'
 
 const daemon = new TestDaemon()
 let port = 0
@@ -12,15 +12,6 @@ before(async () => {
   await daemon.importStarter()
 })
 after(() => daemon[Symbol.asyncDispose]())
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as { port: number }
-      server.close(() => resolve(port))
-    })
-  })
-}
 
 async function create(body: object): Promise<string> {
   const { status, body: { Id }, text } = await daemon.call('POST', '/containers/create', { Image: 'starter', ...body })

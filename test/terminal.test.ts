@@ -5,7 +5,7 @@ import { after, before, test } from 'node:test'
 import { ReadStream } from 'node:tty'
 import { must } from '../src/sys/ffi.ts'
 import { nr } from '../src/sys/syscalls.ts'
-import { setWindowSize } from '../src/sys/terminal.ts'
+import { TIOCGPTPEER, TIOCSPTLCK, setWindowSize } from '../src/sys/terminal.ts'
 import { TestDaemon } from './daemon.ts'
 
 const daemon = new TestDaemon()
@@ -27,8 +27,8 @@ class Terminal implements Disposable {
   constructor(args: readonly string[]) {
     const flags = constants.O_RDWR | constants.O_NOCTTY
     this.#master = openSync('/dev/ptmx', flags)
-    must('unlock the terminal', nr('ioctl'), this.#master, 0x40045431, Buffer.alloc(4)) // TIOCSPTLCK
-    const slave = must('open the terminal', nr('ioctl'), this.#master, 0x5441, flags) // TIOCGPTPEER
+    must('unlock the terminal', nr('ioctl'), this.#master, TIOCSPTLCK, Buffer.alloc(4))
+    const slave = must('open the terminal', nr('ioctl'), this.#master, TIOCGPTPEER, flags)
     setWindowSize(this.#master, 30, 100)
     const berth = new URL('../bin/berth', import.meta.url).pathname
     this.#child = spawn('setsid', ['-c', berth, ...args], { stdio: [slave, slave, slave], env: { ...process.env, DOCKER_HOST: `unix://${daemon.socket}`, DOCKER_CONFIG: daemon.directory } })

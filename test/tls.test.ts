@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync, copyFileSync } from 'node:fs'
-import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { starterArchive } from './daemon.ts'
+import { freePort, starterArchive } from './daemon.ts'
 
 const berth = new URL('../bin/berth', import.meta.url).pathname
 const directory = mkdtempSync(join(tmpdir(), 'berth-tls-'))
@@ -33,10 +32,7 @@ before(async () => {
     openssl('x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.pem', '-CAkey', 'ca-key.pem', '-CAcreateserial', '-out', `${name}/cert.pem`, '-days', '2', '-extfile', 'extensions')
     copyFileSync(at('ca.pem'), at(`${name}/ca.pem`))
   }
-  const free = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => free.once('listening', resolve))
-  port = (free.address() as AddressInfo).port
-  await new Promise((resolve) => free.close(resolve))
+  port = await freePort()
   daemon = spawn(berth, ['daemon', '-H', `tcp://127.0.0.1:${port}`, '--tlsverify', '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error'], { stdio: 'inherit', env: { ...process.env, DOCKER_CERT_PATH: at('server') } })
   for (let tries = 0; client(['ps']).code !== 0; tries++) assert.ok(tries < 50, client(['ps']).err)
 })

@@ -20,7 +20,7 @@ function sourceOf(data: Buffer): BlockSource {
 const name = fc.string({ unit: fc.integer({ min: 1, max: 255 }).map((code) => String.fromCharCode(code)), minLength: 1, maxLength: 400 })
 
 test('every entry that is written is read again unchanged', () => {
-  fc.assert(fc.property(name, name, fc.integer({ min: 0, max: 2 ** 32 - 1 }), fc.integer({ min: -(2 ** 40), max: 2 ** 40 }), fc.integer({ min: 0, max: 999_999_999 }), (path, linkName, uid, seconds, nanoseconds) => {
+  fc.assert(fc.property(name, name, fc.integer({ min: 0, max: 2 ** 32 - 2 }), fc.integer({ min: -(2 ** 40), max: 2 ** 40 }), fc.integer({ min: 0, max: 999_999_999 }), (path, linkName, uid, seconds, nanoseconds) => {
     const entry: Entry = {
       type: 'symlink', name: path, linkName, mode: 0o4755, uid, gid: uid, userName: '', groupName: '', size: 0, mtime: { seconds, nanoseconds }, major: 0, minor: 0,
       attributes: new Map([['user.x', Buffer.from([0, 10, 61, 255])]]),

@@ -4,7 +4,7 @@ import { invalid, system } from '../lib/errors.ts'
 import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, errnoError, strerror } from '../sys/errno.ts'
-import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, RESOLVE, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt } from '../sys/fs.ts'
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
 import { actAs } from '../sys/usernamespace.ts'
 import { paddedSize, readEntry, type BlockSource, type Entry } from './tar.ts'
@@ -173,12 +173,9 @@ class Tree implements Disposable {
       if (entry.type === 'directory') this.#directories.push({ path: '.', entry })
       return done()
     }
-    const slash = path.lastIndexOf('/')
-    const name = path.slice(slash + 1)
-    const parentPath = slash < 0 ? '.' : path.slice(0, slash)
-    const parent = this.#parent(parentPath)
+    const name = path.slice(path.lastIndexOf('/') + 1)
     if (this.#options.whiteouts !== 'keep' && name.startsWith('.wh.')) {
-      this.#whiteout(parent, parentPath, name)
+      this.#whiteout(parentOf(path), name)
       return done()
     }
     if (this.#options.whiteouts === 'delete') this.#made.add(path)
@@ -196,7 +193,7 @@ class Tree implements Disposable {
   /** Directories get their times last, since filling them changes those. */
   finishDirectories(): void {
     for (const { path, entry } of this.#directories.toReversed()) {
-      const fd = openInRoot(this.#root, Buffer.from(path === '.' ? '.' : `./${path}`, 'latin1'), O_DIRECTORY | O_NOFOLLOW)
+      const fd = this.#open(path === '.' ? '.' : `./${path}`, O_DIRECTORY | O_NOFOLLOW)
       if (fd < 0) continue // replaced by a later entry
       try {
         this.#own(fd, entry)
@@ -236,10 +233,7 @@ class Tree implements Disposable {
   }
 
   #open(path: string, flags: number): number {
-    const how = Buffer.alloc(24)
-    how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
-    how.writeBigUInt64LE(BigInt(RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS), 16)
-    return syscall(nr('openat2'), this.#root, bytes(path), how, 24)
+    return openInRoot(this.#root, Buffer.from(path, 'latin1'), flags)
   }
 
   #failure(what: string, path: string, result: number): Error {
@@ -275,7 +269,8 @@ class Tree implements Disposable {
     }
   }
 
-  #whiteout(parent: number, parentPath: string, name: string): void {
+  #whiteout(parentPath: string, name: string): void {
+    const parent = this.#parent(parentPath)
     const overlay = this.#options.whiteouts === 'overlay'
     if (name === '.wh..wh..opq') {
       if (overlay) {
@@ -357,14 +352,13 @@ class Tree implements Disposable {
 
   #hardLink(path: string, name: string, entry: Entry): void {
     const target = normalize(entry.linkName)
-    const slash = target.lastIndexOf('/')
-    const fromPath = slash < 0 ? '.' : target.slice(0, slash)
+    const fromPath = parentOf(target)
     if (target === path) return
     const result = this.#make(path, name, entry, () => {
       // a look-up may close the descriptors of earlier ones; after a look-up of each, there is room for both
       this.#parent(fromPath)
       this.#parent(parentOf(path))
-      return syscall(nr('linkat'), this.#parent(fromPath), bytes(target.slice(slash + 1)), this.#parent(parentOf(path)), bytes(name), 0)
+      return syscall(nr('linkat'), this.#parent(fromPath), bytes(target.slice(target.lastIndexOf('/') + 1)), this.#parent(parentOf(path)), bytes(name), 0)
     })
     if (result < 0) throw this.#failure(`link ${Buffer.from(target, 'latin1').toString('utf8')} to`, path, result)
   }

@@ -106,8 +106,8 @@ function commandsOf(globals: Globals): Record<string, { short: string, command: 
         if (flags.detach) leave(created)
         await startContainer(zygote, root, id!)
       } catch (error) {
-        await deleteContainer(root, id!, true)
         created.running.release()
+        await deleteContainer(root, id!, true)
         throw error
       }
       if (flags.detach) return 0

@@ -5,12 +5,12 @@ import { conflict, invalid, messageOf, notFound } from '../lib/errors.ts'
 import { hostIdOf } from '../lib/idmap.ts'
 import { randomId } from '../lib/ids.ts'
 import { ProcessFailure, type ExecRequest, type LiveProcess } from '../execdriver/driver.ts'
-import type { NamespaceType } from '../libcontainer/spec.ts'
 import type { ExecBody } from './body.ts'
 import type { Container } from './container.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
 import { OutputHub, connectionSink } from './hub.ts'
 import { mergeEnvironment, processOf } from './process.ts'
+import { namespacesOf } from './spec.ts'
 import { containerUser, explainFailure } from './start.ts'
 import { Stdin, pumpInput } from './stdin.ts'
 
@@ -129,7 +129,7 @@ async function requestOf(deps: ContainerDeps, exec: Exec, options: ExecStart, st
   const remap = remapOf(deps, record.host)
   const { process, seccomp } = processOf({ ...record, host }, user, deps.facts)
   return {
-    container: container.id, id: exec.id, pid: container.process!.pid, namespaces: [...namespacesOf(record.host), ...(remap ? ['user' as const] : [])], cgroup: container.cgroup!, seccomp,
+    container: container.id, id: exec.id, pid: container.process!.pid, namespaces: namespacesOf(record.host, remap), cgroup: container.cgroup!, seccomp,
     ...(remap && { owner: hostIdOf(remap.uids, user.uid) }), streams: { stdin, terminal: body.Tty ? { rows, columns } : undefined },
     process: {
       ...process, terminal: body.Tty, args: body.Cmd!, cwd: body.WorkingDir || record.config.WorkingDir || '/',
@@ -155,17 +155,6 @@ async function follow(deps: ContainerDeps, exec: Exec, live: LiveProcess, output
   output.end()
   stdin.disconnect()
   deps.events.emit('container', 'exec_die', container.id, { ...container.attributes(), execID: exec.id, exitCode: String(exec.exitCode) })
-}
-
-/** The namespaces that a container has for itself, or shares with another container rather than the host. */
-function namespacesOf(host: Container['record']['host']): NamespaceType[] {
-  const namespaces: NamespaceType[] = ['mount']
-  if (host.UTSMode !== 'host') namespaces.push('uts')
-  if (host.IpcMode !== 'host') namespaces.push('ipc')
-  if (host.PidMode !== 'host') namespaces.push('pid')
-  if (host.NetworkMode !== 'host') namespaces.push('network')
-  if (host.CgroupnsMode === 'private') namespaces.push('cgroup')
-  return namespaces
 }
 
 /** Sets the size of a process's terminal, in characters. */

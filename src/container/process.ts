@@ -9,7 +9,7 @@ import type { ContainerRecord } from './record.ts'
 import type { ResolvedUser } from './user.ts'
 
 /** A process of a container, its first or a further one: who it is, and what it may do. */
-export function processOf(record: ContainerRecord, user: ResolvedUser, facts: HostFacts): { process: ProcessSpec, seccomp: Seccomp | undefined } {
+export function processOf(record: ContainerRecord, user: ResolvedUser, facts: HostFacts): { process: ProcessSpec, seccomp: Seccomp | undefined, security: SecurityOptions } {
   const { config, host } = record
   const security = parseSecurityOptions(host.SecurityOpt ?? [])
   const capabilities = resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged)
@@ -28,6 +28,7 @@ export function processOf(record: ContainerRecord, user: ResolvedUser, facts: Ho
       ...labelsOf(security, host, facts),
     },
     seccomp: seccompOf(security, host, { capabilities, architecture: machine, kernel: facts.kernel }),
+    security,
   }
 }
 

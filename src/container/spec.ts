@@ -2,14 +2,14 @@ import { existsSync } from 'node:fs'
 import { posix } from 'node:path'
 import type { IdMaps } from '../lib/idmap.ts'
 import { invalid } from '../lib/errors.ts'
-import type { Mount, Namespace, Spec } from '../libcontainer/spec.ts'
+import type { Mount, NamespaceType, Spec } from '../libcontainer/spec.ts'
 import { machine } from '../sys/syscalls.ts'
 import type { HostConfig } from './body.ts'
 import type { HostFacts } from './deps.ts'
 import { devicesOf } from './devices.ts'
 import { resourcesOf } from './limits.ts'
 import { parseBind, type BindMount } from './mounts.ts'
-import { hostnameOf, parseSecurityOptions, processOf } from './process.ts'
+import { hostnameOf, processOf } from './process.ts'
 import type { ContainerRecord } from './record.ts'
 import type { ResolvedUser } from './user.ts'
 
@@ -39,10 +39,9 @@ export interface SpecInput {
 
 /** The OCI spec of a container: all of Docker's defaults, and what image and client asked for. */
 export function buildSpec(input: SpecInput): Spec {
-  const { record, user, facts } = input
+  const { record, user, facts, joined } = input
   const { config, host } = record
-  const security = parseSecurityOptions(host.SecurityOpt ?? [])
-  const { process, seccomp } = processOf(record, user, facts)
+  const { process, seccomp, security } = processOf(record, user, facts)
   const cgroupsWritable = host.Privileged || security.writableCgroups
   const found = devicesOf(host)
   // in a user namespace nobody makes device nodes: the host's are bound
@@ -56,7 +55,10 @@ export function buildSpec(input: SpecInput): Spec {
     process: { ...process, ...(host.Init && { args: ['/sbin/docker-init', '--', ...process.args!] }) },
     mounts: [...mountsOf(input, cgroupsWritable), ...(input.remap ? found.map(({ device, source }): Mount => ({ destination: device.path, type: 'bind', source, options: ['bind'] })) : [])],
     linux: {
-      namespaces: namespacesOf(input),
+      namespaces: namespacesOf(host, input.remap).map((type) => {
+        const lender = type in joined ? joined[type as keyof Joined] : undefined
+        return lender === undefined ? { type } : { type, path: `/proc/${lender}/ns/${type === 'network' ? 'net' : type}` }
+      }),
       ...(input.remap && { uidMappings: [...input.remap.uids], gidMappings: [...input.remap.gids] }),
       cgroupsPath: input.cgroupPath,
       resources: resourcesOf(host, found),
@@ -76,19 +78,15 @@ function thermalThrottles(cpus: number): string[] {
   return machine === 'x86_64' ? Array.from({ length: Math.min(cpus, 64) }, (_, i) => `/sys/devices/system/cpu/cpu${i}/thermal_throttle`) : []
 }
 
-function namespacesOf({ record, joined, remap }: SpecInput): Namespace[] {
-  const { host } = record
-  const namespaces: Namespace[] = [{ type: 'mount' }]
-  const add = (type: Namespace['type'], mode: string, pid: number | undefined, file: string): void => {
-    if (mode === 'host') return
-    namespaces.push(pid === undefined ? { type } : { type, path: `/proc/${pid}/ns/${file}` })
-  }
-  add('uts', host.UTSMode || (host.NetworkMode === 'host' ? 'private' : ''), undefined, 'uts')
-  add('ipc', host.IpcMode, joined.ipc, 'ipc')
-  add('pid', host.PidMode, joined.pid, 'pid')
-  add('network', host.NetworkMode, joined.network, 'net')
-  if (host.CgroupnsMode === 'private') namespaces.push({ type: 'cgroup' })
-  if (remap) add('user', '', joined.user, 'user')
+/** The namespaces that a container has for itself, or shares with another container rather than the host. */
+export function namespacesOf(host: HostConfig, remap: IdMaps | undefined): NamespaceType[] {
+  const namespaces: NamespaceType[] = ['mount']
+  if (host.UTSMode !== 'host') namespaces.push('uts')
+  if (host.IpcMode !== 'host') namespaces.push('ipc')
+  if (host.PidMode !== 'host') namespaces.push('pid')
+  if (host.NetworkMode !== 'host') namespaces.push('network')
+  if (host.CgroupnsMode === 'private') namespaces.push('cgroup')
+  if (remap) namespaces.push('user')
   return namespaces
 }
 

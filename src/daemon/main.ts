@@ -4,20 +4,16 @@ import pino from 'pino'
 import { conflict } from '../lib/errors.ts'
 import { readIfThere } from '../lib/files.ts'
 import { listen } from '../server/listen.ts'
+import { processAt } from '../sys/process.ts'
 import { compose } from './compose.ts'
 import { readOptions } from './options.ts'
-
-/** True where a process runs; one that was killed and not yet waited for does not (proc(5), /proc/PID/stat). */
-function isAlive(pid: number): boolean {
-  return pid > 0 && /\) [^ZX] [^)]*$/.test(readIfThere(`/proc/${pid}/stat`) ?? '')
-}
 
 /** Runs the daemon until a signal ends it. Returns its exit code. */
 export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv): Promise<number> {
   const options = readOptions(argv, env)
   const log = pino({ level: options.debug ? 'debug' : options.logLevel }, pino.destination({ fd: 2, sync: true }))
   const before = Number(readIfThere(options.pidfile))
-  if (before !== process.pid && isAlive(before)) throw conflict(`pid file found, ensure berth is not running or delete ${options.pidfile}: process with PID ${before} is still running`)
+  if (before !== process.pid && processAt(before)) throw conflict(`pid file found, ensure berth is not running or delete ${options.pidfile}: process with PID ${before} is still running`)
   mkdirSync(dirname(options.pidfile), { recursive: true })
   writeFileSync(options.pidfile, String(process.pid))
   const deadly = env['BERTH_FAILPOINT']

@@ -9,6 +9,7 @@ import { TERMINAL_FD, assembleExec, assembleStart, type Stdio } from '../libcont
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { errnoName } from '../sys/errno.ts'
 import { makeFifo, takeDescriptor } from '../sys/fs.ts'
+import { processAt } from '../sys/process.ts'
 import type { Program } from '../sys/program.ts'
 import { sendSignal } from '../sys/signal.ts'
 import { setWindowSize } from '../sys/terminal.ts'
@@ -97,7 +98,7 @@ function readPids(files: RunFiles): { monitorPid: number, pid: number } {
 
 /** True where a process is a living monitor, and neither a zombie nor another that has got its number. */
 export function isMonitor(pid: number): boolean {
-  return pid > 0 && / \(berth-monitor\) [^ZX]/.test(readIfThere(`/proc/${pid}/stat`) ?? '')
+  return processAt(pid)?.name === 'berth-monitor'
 }
 
 const execsOf = (files: RunFiles): RunFiles[] => {
@@ -186,7 +187,8 @@ async function run(zygote: Zygote, files: RunFiles, { stdio, stdin, signal }: { 
     started.reject(lost('the monitor was killed'))
     ended.resolve(undefined)
   })
-  signal?.addEventListener('abort', () => started.reject(lost('the container has ended')), { once: true })
+  const giveUp = (): void => started.reject(lost('the container has ended'))
+  signal?.addEventListener('abort', giveUp)
   try {
     const pid = await started.promise
     return connect({ files, pid, monitorPid, events, ended: ended.promise, outputs, terminal: stdio.kind === 'terminal', stdin, warn })
@@ -194,6 +196,8 @@ async function run(zygote: Zygote, files: RunFiles, { stdio, stdin, signal }: { 
     events.destroy()
     for (const { from } of outputs) from.destroy()
     throw error
+  } finally {
+    signal?.removeEventListener('abort', giveUp) // the signal is the container's, and outlives this
   }
 }
 

@@ -1,16 +1,18 @@
-import { ZERO_TIME, goArchitecture, type Image } from './image.ts'
+import { ZERO_TIME, type Image } from './image.ts'
+import { platformOf } from './platform.ts'
 import type { ImageStore } from './store.ts'
 
 /** The API's ImageInspect. */
 export function inspectImage(images: ImageStore, image: Image): { Size: number, [field: string]: unknown } {
   const { config } = image
   const { tags, digests } = images.namesOf(image.id)
+  const { os, architecture, variant } = platformOf(config)
   const top = image.topLayer ? images.layers.get(image.topLayer) : undefined
   return {
     Id: image.id, RepoTags: tags, RepoDigests: digests, Parent: image.parent ?? '', Comment: config.comment ?? '', Created: config.created ?? ZERO_TIME,
     DockerVersion: config.docker_version ?? '', Author: config.author ?? '',
     Config: { User: '', Env: null, Cmd: null, Entrypoint: null, WorkingDir: '', Labels: null, OnBuild: null, Volumes: null, ...config.config },
-    Architecture: config.architecture || goArchitecture, ...(config.variant && { Variant: config.variant }), Os: config.os || 'linux', Size: images.size(image),
+    Architecture: architecture, ...(variant && { Variant: variant }), Os: os, Size: images.size(image),
     GraphDriver: { Name: images.layers.driver.name, Data: top ? images.layers.driver.data(top.driverId) : {} },
     RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids }, Metadata: { LastTagTime: image.lastTagged ?? ZERO_TIME },
   }

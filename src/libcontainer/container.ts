@@ -1,7 +1,9 @@
 import { constants } from 'node:fs'
 import { dirname } from 'node:path'
 import { AT_FDCWD, O_CLOEXEC } from '../sys/fs.ts'
+import { CLONE } from '../sys/process.ts'
 import { CHILD_PID, EXIT_STATUS, Program, type Pointer, type Register } from '../sys/program.ts'
+import { TIOCSWINSZ, windowSize } from '../sys/terminal.ts'
 import { openEvents } from '../sys/zygote.ts'
 import { errno } from '../sys/errno.ts'
 import { invalid } from '../lib/errors.ts'
@@ -9,7 +11,7 @@ import { formatIdMap, rootOf, type IdMapping, type IdMaps } from '../lib/idmap.t
 import type { Cgroup, CgroupTrees } from './cgroups/cgroup.ts'
 import { compileDeviceRules } from './cgroups/devices.ts'
 import { MOUNT_ATTR, parseMountOptions, type MountOptions } from './mountflags.ts'
-import { candidatesFor, finishProcess, hideFromTracing, prepareLabels, setOomScore, type Streams } from './process.ts'
+import { candidatesFor, finishProcess, hideFromTracing, openSlave, prepareLabels, setOomScore, type Streams } from './process.ts'
 import { ELSEWHERE, RootfsSteps, cleanPath, type RootIdMap, type RootMount } from './rootfs.ts'
 import type { Mount, NamespaceType, ProcessSpec, Resources, Spec } from './spec.ts'
 import type { Seccomp } from './seccomp/profile.ts'
@@ -29,9 +31,6 @@ export interface MonitorFiles { events: string, exit: string, pid: string }
 /** The descriptor in the monitor that holds the master side of the terminal. */
 export const TERMINAL_FD = 100
 
-const CLONE: Record<NamespaceType, number> = {
-  mount: 0x00020000, cgroup: 0x02000000, uts: 0x04000000, ipc: 0x08000000, user: 0x10000000, pid: 0x20000000, network: 0x40000000, time: 0x80,
-}
 const CLONE_PIDFD = 0x1000
 const CLONE_INTO_CGROUP = 0x200000000n
 const DEVPTS_SUPER_MAGIC = 0x1cd1
@@ -183,8 +182,7 @@ export function assembleExec(exec: ContainerExec): Program {
     p.sys('child', 'openat', [AT_FDCWD, '/dev/pts/ptmx', constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC], { out: terminal.master, doing: 'open the terminal' })
     p.sys('child', 'fstatfs', [terminal.master, statfs], { doing: 'open the terminal' })
     p.assert('child', { kind: 'word', at: statfs }, DEVPTS_SUPER_MAGIC, errno.EINVAL, { doing: 'open the terminal: /dev/pts/ptmx is not on devpts' })
-    p.sys('child', 'ioctl', [terminal.master, 0x40045431, p.space(8)], { doing: 'unlock the terminal' })
-    p.sys('child', 'ioctl', [terminal.master, 0x5441, constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC], { out: terminal.slave, doing: 'open the terminal' })
+    openSlave(p, terminal.master, terminal.slave)
     handTerminal(p, pidfd, terminal)
   }
   finishProcess(p, exec.process, streams, {
@@ -402,10 +400,7 @@ function handTerminal(p: Program, pidfd: Pointer, terminal: { master: Register, 
   const go = p.space(8)
   const end = (pipe: Pointer, which: 0 | 1): { kind: 'word', at: Pointer } => ({ kind: 'word', at: { ...pipe, offset: pipe.offset + which * 4 } })
   for (const pipe of [ready, go]) p.sys('pre', 'pipe2', [pipe, O_CLOEXEC], { doing: 'make a pipe' })
-  const size = Buffer.alloc(8)
-  size.writeUInt16LE(terminal.rows, 0)
-  size.writeUInt16LE(terminal.columns, 2)
-  p.sys('child', 'ioctl', [terminal.slave, 0x5414, size], { doing: 'set the size of the terminal' })
+  p.sys('child', 'ioctl', [terminal.slave, TIOCSWINSZ, windowSize(terminal.rows, terminal.columns)], { doing: 'set the size of the terminal' })
   p.sys('child', 'dup3', [terminal.master, TERMINAL_FD, O_CLOEXEC], { doing: 'hand over the terminal' })
   p.sys('child', 'write', [end(ready, 1), 'x', 1], { doing: 'hand over the terminal' })
   p.sys('child', 'read', [end(go, 0), p.space(8), 1], { doing: 'hand over the terminal' })

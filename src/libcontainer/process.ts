@@ -1,6 +1,8 @@
+import { constants } from 'node:fs'
 import { errno } from '../sys/errno.ts'
 import { AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, RESOLVE } from '../sys/fs.ts'
 import type { Program, Register } from '../sys/program.ts'
+import { TIOCGPTPEER, TIOCSPTLCK } from '../sys/terminal.ts'
 import { maskOf, capabilityNames } from './capabilities.ts'
 import { compileSeccomp, seccompFlags } from './seccomp/compile.ts'
 import type { Seccomp } from './seccomp/profile.ts'
@@ -64,6 +66,12 @@ function enterDirectory(p: Program, cwd: string, make: boolean): void {
 
 /** Descriptors for the process's standard streams, and what else it needs that must be opened early. */
 export interface Streams { stdin: Register, stdout: Register, stderr: Register }
+
+/** Unlocks the slave of a terminal and opens it. */
+export function openSlave(p: Program, master: Register, slave: Register): void {
+  p.sys('child', 'ioctl', [master, TIOCSPTLCK, p.space(8)], { doing: 'unlock the terminal' })
+  p.sys('child', 'ioctl', [master, TIOCGPTPEER, constants.O_RDWR | constants.O_NOCTTY | O_CLOEXEC], { out: slave, doing: 'open the terminal' })
+}
 
 /** Opens the files of a security module's labels while /proc is still the host's. Returns what writes them. */
 export function prepareLabels(p: Program, process: ProcessSpec): () => void {

@@ -1,9 +1,12 @@
+import { constants } from 'node:fs'
 import { posix } from 'node:path'
 import { errno } from '../sys/errno.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, RESOLVE, makeDevice } from '../sys/fs.ts'
+import { CLONE, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP } from '../sys/process.ts'
 import type { Operand, Pointer, Program, Register } from '../sys/program.ts'
 import { MOUNT_ATTR, MS, parseMountOptions, rootPropagation, type MountOptions } from './mountflags.ts'
 import type { CgroupTrees } from './cgroups/cgroup.ts'
+import { openSlave } from './process.ts'
 import type { Device, Mount, Spec } from './spec.ts'
 import { invalid } from '../lib/errors.ts'
 
@@ -25,9 +28,6 @@ const OPEN_TREE_CLONE = 1
 const MOVE_MOUNT_F_EMPTY_PATH = 0x04
 const MOVE_EMPTY_PATHS = MOVE_MOUNT_F_EMPTY_PATH | 0x40 // MOVE_MOUNT_T_EMPTY_PATH
 const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
-const CLONE_NEWNS = 0x00020000
-const PR_SET_SECUREBITS = 28
-const SECBIT_NO_SETUID_FIXUP = 4
 /** A bind mount's source in the file system of a process. */
 export const ELSEWHERE = /^\/proc\/(\d+)\/root(\/.*)$/
 const MNT_DETACH = 2
@@ -129,14 +129,14 @@ export class RootfsSteps {
     const p = this.#program
     const back = p.register()
     p.sys('pre', 'openat', [AT_FDCWD, '/proc/self/ns/mnt', O_CLOEXEC], { out: back, doing: 'open the mount namespace' })
-    if (path === undefined) p.sys('pre', 'unshare', [CLONE_NEWNS], { doing: 'make a mount namespace' })
+    if (path === undefined) p.sys('pre', 'unshare', [CLONE.mount], { doing: 'make a mount namespace' })
     else {
       p.sys('pre', 'openat', [AT_FDCWD, path, O_CLOEXEC], { out: this.#scratch, doing: `open ${path}` })
-      p.sys('pre', 'setns', [this.#scratch, CLONE_NEWNS], { doing: `join the mount namespace ${path}` })
+      p.sys('pre', 'setns', [this.#scratch, CLONE.mount], { doing: `join the mount namespace ${path}` })
       p.sys('pre', 'close', [this.#scratch])
     }
     const result = work()
-    p.sys('pre', 'setns', [back, CLONE_NEWNS], { doing: "return to the host's mounts" })
+    p.sys('pre', 'setns', [back, CLONE.mount], { doing: "return to the host's mounts" })
     p.sys('pre', 'close', [back])
     return result
   }
@@ -375,10 +375,8 @@ export class RootfsSteps {
   /** Opens the slave and the master of a new terminal in the container's own devpts. */
   openTerminal(master: Register, slave: Register): void {
     const p = this.#program
-    const unlock = p.space(8)
-    this.#openIn('/dev/pts/ptmx', 0o2 | 0o400, master)
-    p.sys('child', 'ioctl', [master, 0x40045431, unlock], { doing: 'unlock the terminal' }) // TIOCSPTLCK
-    p.sys('child', 'ioctl', [master, 0x5441, 0o2 | 0o400 | O_CLOEXEC], { out: slave, doing: 'open the terminal' }) // TIOCGPTPEER
+    this.#openIn('/dev/pts/ptmx', constants.O_RDWR | constants.O_NOCTTY, master)
+    openSlave(p, master, slave)
   }
 
   /** Mounts cgroups as a container sees them. */

@@ -8,6 +8,7 @@ import { usualDeviceRules } from '../libcontainer/cgroups/devices.ts'
 import { GATE, TERMINAL_FD, assembleStart, type Stdio } from '../libcontainer/container.ts'
 import type { Mount, Spec } from '../libcontainer/spec.ts'
 import { makeFifo, takeDescriptor } from '../sys/fs.ts'
+import { processAt } from '../sys/process.ts'
 import { sendSignal } from '../sys/signal.ts'
 import { sendDescriptor } from '../sys/terminal.ts'
 import { openUserNamespace, readIdMaps, type UserNamespace } from '../sys/usernamespace.ts'
@@ -15,7 +16,7 @@ import type { Zygote } from '../sys/zygote.ts'
 import { readBundle } from './bundle.ts'
 import { runHooks, runHooksInside } from './hooks.ts'
 import { INHERITED, execute, type Running } from './launch.ts'
-import { claim, forget, keep, load, ownerOf, startTimeOf, statusOf, type Files, type Kept } from './state.ts'
+import { claim, forget, keep, load, ownerOf, statusOf, type Files, type Kept } from './state.ts'
 
 type Linux = NonNullable<Spec['linux']>
 
@@ -115,7 +116,7 @@ async function earlyHooks(zygote: Zygote, files: Files, kept: Kept): Promise<voi
 async function pidOf(files: Files): Promise<Pick<Kept, 'pid' | 'startTime'>> {
   for (let tries = 0; tries < 1000; tries++) {
     const [, pid] = /^\d+ (\d+)\n/.exec(readIfThere(files.pid) ?? '') ?? []
-    const startTime = pid && startTimeOf(Number(pid))
+    const startTime = pid && processAt(Number(pid))?.startTime
     if (startTime) return { pid: Number(pid), startTime }
     await new Promise((resolve) => setTimeout(resolve, 2))
   }

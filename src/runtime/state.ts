@@ -4,6 +4,7 @@ import { codeOf, conflict, invalid, notFound } from '../lib/errors.ts'
 import { readIfThere, writeFileAtomic } from '../lib/files.ts'
 import { Cgroup, findCgroupTrees, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { Spec } from '../libcontainer/spec.ts'
+import { processAt } from '../sys/process.ts'
 
 export type Status = 'creating' | 'created' | 'running' | 'stopped' | 'paused'
 
@@ -66,15 +67,8 @@ export function loadAll(root: string): { files: Files, kept: Kept }[] {
   return readdirSync(root).filter((id) => existsSync(join(root, id, 'state.json'))).map((id) => load(root, id))
 }
 
-/** When a process began (proc_pid_stat(5), starttime); undefined for one that is not there, or is a zombie. */
-export function startTimeOf(pid: number): string | undefined {
-  const stat = pid > 0 ? readIfThere(`/proc/${pid}/stat`) : undefined
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return fields && !'ZX'.includes(fields[0]!) ? fields[19] : undefined
-}
-
 export function alive({ pid, startTime }: Kept): boolean {
-  return startTimeOf(pid) === startTime
+  return processAt(pid)?.startTime === startTime
 }
 
 export function cgroupOf(kept: Pick<Kept, 'cgroup'>, trees: CgroupTrees = findCgroupTrees()): Cgroup {
@@ -91,9 +85,9 @@ export function stateOf(kept: Kept, status: Status): State {
   return { ociVersion: OCI_VERSION, id: kept.id, status, ...(status !== 'stopped' && { pid: kept.pid }), bundle: kept.bundle, ...(kept.spec.annotations && { annotations: kept.spec.annotations }) }
 }
 
-/** Removes the directory of a container. */
+/** Removes the directory of a container; again, where a monitor that is ending has written to it meanwhile. */
 export function forget(files: Files): void {
-  rmSync(files.directory, { recursive: true, force: true })
+  rmSync(files.directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 10 })
 }
 
 /** The user that a file belongs to, by name. */

@@ -1,10 +1,11 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, unlinkSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { http } from '../lib/http.ts'
 import { codeOf, conflict, invalid, messageOf, system } from '../lib/errors.ts'
+import { unlinkIfThere } from '../lib/files.ts'
 import type { Router } from './router.ts'
 
 export interface TlsOptions { certificate: string, key: string, ca?: string, verify: boolean }
@@ -93,9 +94,5 @@ async function clearSocket(path: string): Promise<void> {
     socket.on('error', () => resolve(false))
   })
   if (answered) throw conflict(`can't create unix socket ${path}: another process listens on it`)
-  try {
-    unlinkSync(path)
-  } catch (error) {
-    if (codeOf(error) !== 'ENOENT') throw error
-  }
+  unlinkIfThere(path)
 }

@@ -1,10 +1,10 @@
 import { unlinkSync } from 'node:fs'
 import { system } from '../lib/errors.ts'
 import { AT_FDCWD, O_CLOEXEC } from './fs.ts'
+import { CLONE } from './process.ts'
 import { Program } from './program.ts'
 import { openEvents, type Zygote } from './zygote.ts'
 
-const CLONE_NEWNS = 0x00020000
 const STATX_MNT_ID = 0x1000
 const MNT_ID_AT = 144 // stx_mnt_id in struct statx
 
@@ -18,7 +18,7 @@ export async function rootIsNamespaces(zygote: Zygote, events: string): Promise<
   const look = (to: typeof before): void => program.sys('pre', 'statx', [AT_FDCWD, '/', 0, STATX_MNT_ID, to], { doing: 'look at /' })
   look(before)
   program.sys('pre', 'openat', [AT_FDCWD, '/proc/self/ns/mnt', O_CLOEXEC], { out: namespace, doing: 'open the mount namespace' })
-  program.sys('pre', 'setns', [namespace, CLONE_NEWNS], { doing: 'enter the mount namespace' }) // at its root
+  program.sys('pre', 'setns', [namespace, CLONE.mount], { doing: 'enter the mount namespace' }) // at its root
   look(after)
   const idIn = (status: typeof before) => ({ kind: 'word', at: { ...status, offset: status.offset + MNT_ID_AT } }) as const
   program.emit('pre', idIn(before), idIn(after))

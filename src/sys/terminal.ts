@@ -5,14 +5,20 @@ import { nr } from './syscalls.ts'
 
 const TCGETS = 0x5401
 const TCSETS = 0x5402
-const TIOCSWINSZ = 0x5414
+export const TIOCSWINSZ = 0x5414
+export const TIOCSPTLCK = 0x40045431
+export const TIOCGPTPEER = 0x5441
 
-/** The size of a terminal, in characters (ioctl_tty(2)). */
-export function setWindowSize(fd: number, rows: number, columns: number): void {
+/** A terminal's size in characters, as `struct winsize` (ioctl_tty(2)). */
+export function windowSize(rows: number, columns: number): Buffer {
   const size = Buffer.alloc(8)
   size.writeUInt16LE(rows, 0)
   size.writeUInt16LE(columns, 2)
-  must('ioctl TIOCSWINSZ', nr('ioctl'), fd, TIOCSWINSZ, size)
+  return size
+}
+
+export function setWindowSize(fd: number, rows: number, columns: number): void {
+  must('ioctl TIOCSWINSZ', nr('ioctl'), fd, TIOCSWINSZ, windowSize(rows, columns))
 }
 
 /** Makes a terminal pass every byte as it is, in both directions, as cfmakeraw(3) does; Node's own raw mode goes on

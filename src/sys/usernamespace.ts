@@ -3,12 +3,11 @@ import { readIfThere } from '../lib/files.ts'
 import { system } from '../lib/errors.ts'
 import { must, syscall } from './ffi.ts'
 import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC } from './fs.ts'
+import { CLONE, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP } from './process.ts'
 import { Program } from './program.ts'
 import { sendSignal } from './signal.ts'
 import { nr } from './syscalls.ts'
 import { openEvents, type Zygote } from './zygote.ts'
-
-const CLONE_NEWUSER = 0x10000000n
 
 /** A user namespace without processes; it is there until it is disposed of. */
 export interface UserNamespace extends Disposable {
@@ -24,7 +23,7 @@ export async function openUserNamespace(zygote: Zygote, events: string, maps: { 
   const monitor = program.register()
   program.sys('pre', 'getpid', [], { out: monitor })
   program.emit('pre', monitor)
-  program.clone(CLONE_NEWUSER)
+  program.clone(BigInt(CLONE.user))
   program.emit('child', 0)
   program.sys('child', 'pause', [])
   const ready = Promise.withResolvers<number>()
@@ -75,9 +74,6 @@ export function idMapsWork(path: string, userNamespace: number): boolean {
     closeSync(tree)
   }
 }
-
-const PR_SET_SECUREBITS = 28
-const SECBIT_NO_SETUID_FIXUP = 4
 
 /** Runs `work` while this thread makes files for other ids, with all its capabilities (setfsuid(2), capabilities(7)): to
  * be done on a thread of one's own. */
