@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { isMonitor } from '../src/execdriver/native.ts'
@@ -40,6 +40,20 @@ test('a container outlives a killed engine, with its streams and its exit code',
   const waited = await daemon.call('POST', `/containers/${lives}/wait`)
   assert.equal(waited.body.StatusCode, 3)
   assert.match(await logsOf(lives), /one\n[^]*two\n/)
+})
+
+test('an engine whose database is damaged comes back to its images and containers', async () => {
+  const id = await started('exec sleep 1000', 'undamaged')
+  const { Pid } = await stateOf(id)
+  await daemon.stop('SIGKILL')
+  writeFileSync(join(daemon.directory, 'data/graph.db'), 'x'.repeat(10_000))
+  for (const suffix of ['-wal', '-shm']) rmSync(join(daemon.directory, `data/graph.db${suffix}`), { force: true })
+  await daemon.start()
+  assert.equal((await stateOf('undamaged')).Pid, Pid)
+  assert.equal((await stateOf('lives')).ExitCode, 3)
+  assert.equal((await daemon.call('GET', '/images/starter/json')).status, 200)
+  assert.equal(daemon.cli(['run', '--rm', 'starter', 'echo', 'hi']).out, 'hi\n')
+  await daemon.call('DELETE', '/containers/undamaged?force=1')
 })
 
 /** How many monitors of this daemon's there are. */

@@ -1,7 +1,7 @@
 import { conflict, invalid, notFound } from '../lib/errors.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { Container } from './container.ts'
-import type { ContainerRecord } from './record.ts'
+import { isRunning, type ContainerRecord } from './record.ts'
 
 const NAMES = '/containers'
 const legalName = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
@@ -66,7 +66,9 @@ export class ContainerStore {
 
   /** Writes a container's record. */
   save(container: Container): void {
-    if (!container.removed) this.#graph.put('container', container.id, container.record)
+    if (container.removed) return
+    if (isRunning(container.record)) this.#graph.putState('container', container.id, container.record)
+    else this.#graph.put('container', container.id, container.record)
   }
 
   rename(container: Container, to: string): void {

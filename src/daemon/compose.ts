@@ -44,7 +44,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   if (!claimDirectory(dataRoot)) throw conflict(`the data root ${dataRoot} belongs to another daemon that runs`)
   const trees = findCgroupTrees()
   prepareCgroupParent(trees, CGROUP_PARENT)
-  const graph = GraphDB.open(join(dataRoot, 'graph.db'))
+  const graph = GraphDB.open(join(dataRoot, 'graph.db'), hooks.warn)
   const archiver = new Archiver(availableParallelism())
   const trash = new Trash(join(dataRoot, 'trash'), hooks.warn)
   await trash.empty()

@@ -1,33 +1,105 @@
+import { existsSync, renameSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { conflict } from '../lib/errors.ts'
+import { Copies, type Copy } from './copies.ts'
 
 /** What something in the graph is. An entity's body is JSON that its owner alone reads. */
-export type EntityKind = 'image' | 'layer' | 'container' | 'network' | 'volume'
+export const kinds = ['image', 'layer', 'container', 'network', 'volume'] as const
+export type EntityKind = typeof kinds[number]
 
 /** A named edge: `name` at `owner` leads to `target`. Owners are entities' ids, or roots such as `/containers`. */
 export interface Edge { owner: string, name: string, target: string }
 
+/** SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html). */
+const DAMAGE = new Set([11, 26])
+
 /** Names and edges on SQLite: what exists, by which names it is found, and what keeps what alive. Each change is one
- * transaction, so that a crash leaves the old state or the new. */
+ * transaction, so that a crash leaves the old state or the new. Beside the database each entity has a copy in a file of
+ * its own, of which a database that is damaged or lost is made again. */
 export class GraphDB {
   readonly #db: DatabaseSync
+  readonly #copies: Copies
   readonly #statements = new Map<string, StatementSync>()
+  /** What the copies must follow once the change is made; of what is removed, its kind. */
+  readonly #changed = new Map<string, EntityKind | undefined>()
   #depth = 0
 
-  private constructor(db: DatabaseSync) {
+  private constructor(db: DatabaseSync, copies: Copies) {
     this.#db = db
+    this.#copies = copies
   }
 
-  /** Opens, or makes, the database at a path. A file that is damaged is refused. */
-  static open(path: string): GraphDB {
+  /** Opens, or makes, the database at a path; the copies are beside it, in a directory of its name without `.db`. A
+   * database that is damaged is put aside and made again of them, as is one that is missing; `warn` is told. */
+  static open(path: string, warn: (message: string) => void): GraphDB {
+    const copies = new Copies(path.replace(/\.db$/, ''))
+    const lost = !existsSync(path)
+    try {
+      const graph = new GraphDB(GraphDB.#connect(path), copies)
+      if (lost) graph.#restore(path, 'is not there', warn)
+      else graph.#reconcile()
+      return graph
+    } catch (error) {
+      if (!DAMAGE.has((error as { errcode?: number }).errcode ?? 0)) throw error
+      const aside = `${path}.damaged-${Date.now()}`
+      for (const suffix of ['', '-wal', '-shm']) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
+      const graph = new GraphDB(GraphDB.#connect(path), copies)
+      graph.#restore(path, `is damaged, and was put aside as ${aside}`, warn)
+      return graph
+    }
+  }
+
+  static #connect(path: string): DatabaseSync {
     const db = new DatabaseSync(path, { timeout: 5000 })
     db.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON;
       CREATE TABLE IF NOT EXISTS entity (id TEXT NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, id)) WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS edge (owner TEXT NOT NULL, name TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY (owner, name)) WITHOUT ROWID;
       CREATE INDEX IF NOT EXISTS edge_target ON edge (target);`)
     const verdict = db.prepare('PRAGMA quick_check(1)').get() as { quick_check: string }
-    if (verdict.quick_check !== 'ok') throw new Error(`${path} is damaged: ${verdict.quick_check}`)
-    return new GraphDB(db)
+    if (verdict.quick_check === 'ok') return db
+    db.close()
+    throw Object.assign(new Error(`${path} is damaged: ${verdict.quick_check}`), { errcode: 11 })
+  }
+
+  /** Takes over the copies. A name that two of them have stays with the first. */
+  #restore(path: string, why: string, warn: (message: string) => void): void {
+    let count = 0
+    this.transaction(() => {
+      for (const kind of kinds) {
+        for (const id of this.#copies.ids(kind)) {
+          const copy = this.#copies.read(kind, id)
+          if (!copy) {
+            warn(`the copy of ${kind} ${id} can't be read`)
+            continue
+          }
+          count++
+          this.put(kind, id, copy.body)
+          for (const { owner, name, target } of copy.edges) if (this.target(owner, name) === undefined) this.link(owner, name, target)
+        }
+      }
+    })
+    if (count) warn(`${path} ${why}: ${count} images, layers, containers and others were taken from their copies`)
+  }
+
+  /** A crash between a change and its copy may have left a copy too many, or too few. */
+  #reconcile(): void {
+    for (const kind of kinds) {
+      const copied = new Set(this.#copies.ids(kind))
+      for (const { id } of this.#statement('SELECT id FROM entity WHERE kind = ?').all(kind) as { id: string }[]) if (!copied.delete(id)) this.#copy(id)
+      for (const id of copied) this.#copies.remove(kind, id)
+    }
+  }
+
+  /** Brings an entity's copy up to date: its body, its own edges, and its names. */
+  #copy(id: string, removed?: EntityKind): void {
+    const found = this.#statement(`SELECT kind, body FROM entity WHERE kind IN (${kinds.map((kind) => `'${kind}'`).join()}) AND id = ?`).get(id) as { kind: EntityKind, body: string } | undefined
+    if (!found) return removed && this.#copies.remove(removed, id)
+    const edges = [...this.edges(id), ...this.edgesTo(id).filter(({ owner }) => owner.startsWith('/') && !owner.startsWith('/hold/'))]
+    this.#copies.write(found.kind, id, { body: JSON.parse(found.body), edges } satisfies Copy)
+  }
+
+  #touch(id: string): void {
+    if (!this.#changed.has(id)) this.#changed.set(id, undefined)
   }
 
   #statement(sql: string): StatementSync {
@@ -44,17 +116,27 @@ export class GraphDB {
     try {
       const result = work()
       this.#db.exec('COMMIT')
+      for (const [id, removed] of this.#changed) this.#copy(id, removed)
       return result
     } catch (error) {
-      this.#db.exec('ROLLBACK')
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
       throw error
     } finally {
+      this.#changed.clear()
       this.#depth--
     }
   }
 
   /** Stores an entity, new or changed. */
   put(kind: EntityKind, id: string, body: unknown): void {
+    this.transaction(() => {
+      this.putState(kind, id, body)
+      this.#touch(id)
+    })
+  }
+
+  /** As `put`, for a change that the copy can do without: it changes often, and is found out again. */
+  putState(kind: EntityKind, id: string, body: unknown): void {
     this.#statement('INSERT INTO entity (kind, id, body) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body').run(kind, id, JSON.stringify(body))
   }
 
@@ -81,6 +163,7 @@ export class GraphDB {
     this.transaction(() => {
       this.#statement('DELETE FROM entity WHERE kind = ? AND id = ?').run(kind, id)
       this.#statement('DELETE FROM edge WHERE owner = ? OR target = ?').run(id, id)
+      this.#changed.set(id, kind)
     })
   }
 
@@ -91,12 +174,18 @@ export class GraphDB {
       if (before === target) return
       if (before !== undefined && !replace) throw conflict(`${owner}/${name} is in use by ${before}`)
       this.#statement('INSERT INTO edge (owner, name, target) VALUES (?, ?, ?) ON CONFLICT (owner, name) DO UPDATE SET target = excluded.target').run(owner, name, target)
+      for (const id of [owner, target, before ?? target]) this.#touch(id)
     })
   }
 
   /** Takes a name away; one that is not there is no error. */
   unlink(owner: string, name: string): void {
-    this.#statement('DELETE FROM edge WHERE owner = ? AND name = ?').run(owner, name)
+    this.transaction(() => {
+      const before = this.target(owner, name)
+      if (before === undefined) return
+      this.#statement('DELETE FROM edge WHERE owner = ? AND name = ?').run(owner, name)
+      for (const id of [owner, before]) this.#touch(id)
+    })
   }
 
   /** Where a name leads, or undefined. */
