@@ -39,7 +39,7 @@
 
 enum { MAGIC = 0x54524542, REGISTERS = 32, NO_REGISTER = 0xff };
 enum stage { PRE, CHILD, POST, USR1, FINI, STAGES };
-enum op { SYS, FMT, ASSERT, EXEC, EMIT };
+enum op { SYS, FMT, ASSERT, EXEC, EMIT, POKE, CHECK };
 enum kind { VALUE, POINTER, REGISTER, MEMORY32 };
 enum { SKIP_ON_SUCCESS = 1 }; /* step.mode: skip after success instead of after a tolerated error */
 enum register_name { EVENTS = 0, CHILD_PID = 1, EXIT_STATUS = 2 };
@@ -130,6 +130,8 @@ static long run_step(struct program *p, struct step *s, u32 index) {
   case ASSERT: return (a[0] & a[3]) == a[1] ? 0 : -a[2];
   case EXEC: return execute(p, (u8 **)a[0], (u8 **)a[1], (u8 **)a[2]);
   case EMIT: emit(p, REACHED, index, a[0], a[1]); return 0;
+  case POKE: *(u32 *)a[0] = (u32)a[1]; return 0;
+  case CHECK: return (int)a[0]; /* an error that the kernel has written as a negated errno */
   default: return -ENOSYS;
   }
 }

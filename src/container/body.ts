@@ -61,10 +61,16 @@ const hostConfig = {
   Runtime: text, Isolation: text, MaskedPaths: v.nullish(v.array(string)), ReadonlyPaths: v.nullish(v.array(string)),
 }
 
+const endpoint = v.object({
+  IPAMConfig: v.nullish(v.object({ IPv4Address: text, IPv6Address: text, LinkLocalIPs: v.nullish(v.array(string)) })), Links: v.nullish(v.array(string)), Aliases: v.nullish(v.array(string)),
+  MacAddress: text, DriverOpts: v.nullish(v.record(string, string)), GwPriority: whole,
+})
+export type EndpointBody = v.InferOutput<typeof endpoint>
+
 const createBody = v.object({
   ...containerConfig,
   HostConfig: v.nullish(v.object(hostConfig)),
-  NetworkingConfig: v.nullish(v.looseObject({ EndpointsConfig: v.nullish(v.record(string, v.nullish(v.looseObject({})))) })),
+  NetworkingConfig: v.nullish(v.object({ EndpointsConfig: v.nullish(v.record(string, v.nullish(endpoint))) })),
 })
 
 export type ContainerConfig = Omit<v.InferOutput<typeof createBody>, 'HostConfig' | 'NetworkingConfig'>
@@ -91,6 +97,11 @@ function parse<Schema extends v.GenericSchema>(schema: Schema, body: unknown): v
   throw invalid(`invalid JSON: cannot read ${where ? `field ${where}` : 'the body'}: ${issue.message}`)
 }
 
+const connectBody = v.object({ Container: string, EndpointConfig: v.nullish(endpoint) })
+const disconnectBody = v.object({ Container: string, Force: flag })
+
+export const parseConnectBody = (body: unknown): v.InferOutput<typeof connectBody> => parse(connectBody, body)
+export const parseDisconnectBody = (body: unknown): v.InferOutput<typeof disconnectBody> => parse(disconnectBody, body)
 export const parseCreateBody = (body: unknown): CreateBody => parse(createBody, body)
 export const parseUpdateBody = (body: unknown): UpdateBody => parse(updateBody, body)
 export const parseExecBody = (body: unknown): ExecBody => parse(execBody, body)
@@ -102,8 +113,6 @@ export const emptyHostConfig = (): HostConfig => parse(v.object(hostConfig), {})
 export function refuseUnsupported(host: HostConfig): void {
   const asked: [boolean, string][] = [
     [!!host.VolumesFrom?.length, 'HostConfig.VolumesFrom: volumes are not supported'],
-    [!!host.Links?.length, 'HostConfig.Links: links need a network'],
-    [Object.values(host.PortBindings).some((list) => list.length > 0) || host.PublishAllPorts, 'HostConfig.PortBindings: publishing ports needs a network that reaches the host; there are none, host and container:ID'],
     [!!host.DeviceRequests?.length, `could not select device driver ${JSON.stringify(host.DeviceRequests?.[0]?.Driver ?? '')} with capabilities: [[gpu]]`],
     [Object.keys(host.StorageOpt ?? {}).length > 0, '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option'],
     [!!host.Isolation && host.Isolation !== 'default', `invalid isolation '${host.Isolation}' on linux`],

@@ -1,6 +1,7 @@
 import type { LiveProcess } from '../execdriver/driver.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
+import type { NameServer } from '../libnetwork/dns/server.ts'
 import { OutputHub } from './hub.ts'
 import { Stdin } from './stdin.ts'
 import { isRunning, type ContainerRecord } from './record.ts'
@@ -15,6 +16,8 @@ export class Container {
   process: LiveProcess | undefined
   cgroup: Cgroup | undefined
   log: LogDriver | undefined
+  /** Answers its questions for names, on networks that have them. */
+  nameServer: NameServer | undefined
   /** Ids of the execs that run. */
   readonly execs = new Set<string>()
   readonly #waiters = new Map<WaitCondition, Set<(result: WaitResult) => void>>()

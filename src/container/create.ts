@@ -1,9 +1,6 @@
-import { chownSync, existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { hostname as hostHostname } from 'node:os'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
-import { readIfThere } from '../lib/files.ts'
-import { rootOf } from '../lib/idmap.ts'
 import { invalid, isKind, notFound, unsupported } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
 import type { Image, ImageConfig } from '../image/image.ts'
@@ -11,9 +8,11 @@ import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../i
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
 import { checkDestination } from './mounts.ts'
-import { remapOf, type ContainerDeps, type HostFacts } from './deps.ts'
+import { containerDirectory, remapOf, type ContainerDeps, type HostFacts } from './deps.ts'
 import { checkLimits } from './limits.ts'
 import { generateName } from './names.ts'
+import { writeNameFiles } from './namefiles.ts'
+import { membershipsOf } from './network.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { hostnameOf, mergeEnvironment, parseSecurityOptions } from './process.ts'
 import { bindsOf } from './spec.ts'
@@ -25,12 +24,13 @@ export interface Created { id: string, warnings: string[] }
 
 /** Makes a container: checks all that was asked, then its layer, its files, its record. Nothing is left of a failure. */
 export async function createContainer(deps: ContainerDeps, input: CreateInput): Promise<Created> {
-  const { HostConfig: askedHost, NetworkingConfig: _networking, ...askedConfig } = input.body
+  const { HostConfig: askedHost, NetworkingConfig: networking, ...askedConfig } = input.body
   const host = withDefaults(askedHost ?? emptyHostConfig(), deps.facts)
   if (!askedConfig.Image) throw invalid('no image specified')
   const image = deps.images.resolve(askedConfig.Image)
   const config = mergeConfig(askedConfig, image.config)
   const warnings = [...checkPlatform(image, askedConfig.Image, input.platform), ...checkAll(deps, config, host)]
+  const networks = membershipsOf(deps, config, host, networking?.EndpointsConfig ?? {}, warnings)
   const name = input.name ? deps.containers.checkName(input.name) : generateName((free) => deps.containers.nameIsFree(free))
   const entrypoint = config.Entrypoint ?? []
   const command = [...entrypoint, ...(config.Cmd ?? [])]
@@ -38,10 +38,10 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   const id = randomId()
   const record: ContainerRecord = {
     id, name, created: new Date().toISOString(), image: image.id, ...(image.topLayer && { topLayer: image.topLayer }), config, host,
-    path: command[0]!, args: command.slice(1), driver: deps.layers.driver.name, restartCount: 0, manuallyStopped: false,
+    path: command[0]!, args: command.slice(1), driver: deps.layers.driver.name, restartCount: 0, manuallyStopped: false, networks, endpoints: [],
     state: { status: 'created', pid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
   }
-  if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? hostHostname() : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
+  if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? deps.hostname : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
   deps.failpoint('create.checked')
   // the record last: what a crash leaves half-made has no owner, and is swept
   let container: Container | undefined
@@ -69,11 +69,6 @@ function checkPlatform(image: Image, name: string, asked: string | undefined): s
   return wanted || matchesPlatform(actual, host) ? [] : [`The requested image's platform (${formatPlatform(actual)}) does not match the detected host platform (${formatPlatform(host)}) and no specific platform was requested`]
 }
 
-/** A container's own directory, for its log and its files in /etc. */
-export function containerDirectory(deps: Pick<ContainerDeps, 'dataRoot'>, id: string): string {
-  return join(deps.dataRoot, 'containers', id)
-}
-
 /** Removes what a container has on disk. */
 export async function deleteContainerFiles(deps: ContainerDeps, id: string): Promise<void> {
   await deps.layers.removeWritable(id)
@@ -82,24 +77,9 @@ export async function deleteContainerFiles(deps: ContainerDeps, id: string): Pro
 
 function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
   const directory = containerDirectory(deps, record.id)
-  const remap = remapOf(deps, record.host)
-  const root = rootOf(remap)
   mkdirSync(directory, { recursive: true, mode: 0o710 })
   if (record.host.NetworkMode.startsWith('container:')) return
-  const hostname = hostnameOf(record)
-  const extra = (record.host.ExtraHosts ?? []).map((entry) => {
-    const colon = entry.search(/[:=]/)
-    return `${entry.slice(colon + 1)}\t${entry.slice(0, colon)}\n`
-  }).join('')
-  const base = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n'
-  const hosts = record.host.NetworkMode === 'host' ? (readIfThere('/etc/hosts') ?? base) : base
-  const resolv = record.host.Dns.length || record.host.DnsSearch.length || record.host.DnsOptions.length
-    ? [...(record.host.DnsSearch.length ? [`search ${record.host.DnsSearch.join(' ')}`] : []), ...record.host.Dns.map((server) => `nameserver ${server}`), ...(record.host.DnsOptions.length ? [`options ${record.host.DnsOptions.join(' ')}`] : [])].join('\n') + '\n'
-    : (readIfThere('/etc/resolv.conf') ?? '')
-  for (const [file, text] of [['hosts', hosts + extra], ['hostname', `${hostname || hostHostname()}\n`], ['resolv.conf', resolv]] as const) {
-    writeFileSync(join(directory, file), text, { mode: 0o644 })
-    if (remap) chownSync(join(directory, file), root.uid, root.gid) // the container's root may change them
-  }
+  writeNameFiles(deps, record)
 }
 
 function withDefaults(host: HostConfig, facts: HostFacts): HostConfig {
@@ -191,7 +171,6 @@ function checkOther(deps: ContainerDeps, mode: string): void {
 function checkNetwork(deps: ContainerDeps, host: HostConfig): void {
   const { NetworkMode, PidMode, IpcMode, UTSMode, UsernsMode, CgroupnsMode } = host
   if (NetworkMode.startsWith('container:')) checkOther(deps, NetworkMode)
-  else if (!['default', 'none', 'host'].includes(NetworkMode)) throw notFound(`network ${NetworkMode} not found`)
   if (PidMode.startsWith('container:')) checkOther(deps, PidMode)
   else if (PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
   if (IpcMode.startsWith('container:')) checkOther(deps, IpcMode)

@@ -1,3 +1,4 @@
+import { join } from 'node:path'
 import type { Archiver } from '../archive/archive.ts'
 import type { Engine } from '../engine/engine.ts'
 import type { Events } from '../engine/events.ts'
@@ -8,6 +9,7 @@ import type { IdMaps } from '../lib/idmap.ts'
 import type { KeyedLock } from '../lib/lock.ts'
 import type { Trash } from '../lib/trash.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
+import type { Networks } from '../libnetwork/controller.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { HostConfig } from './body.ts'
 import type { ContainerStore } from './store.ts'
@@ -48,6 +50,11 @@ export interface ContainerDeps {
   /** The user files of images that were read lately, by top layer. */
   imageUsers: Map<string, UserFiles>
   initPath: string
+  networks: Networks
+  /** The daemon's hostname, and its defaults for published ports and for names. */
+  hostname: string
+  publish: { /** '' for all of the host's. */ address: string, ipv6: boolean, hostGateway: string }
+  dns: { servers: readonly string[], search: readonly string[], options: readonly string[] }
   openLog: (name: string, path: string, options: Record<string, string>) => LogDriver
   warn: (message: string, error?: unknown) => void
   /** Called at named places of the work, so that a test can kill the engine there. */
@@ -59,4 +66,9 @@ export interface ContainerDeps {
 /** The user namespace of a container, if it has one. */
 export function remapOf(deps: Pick<ContainerDeps, 'remap'>, host: Pick<HostConfig, 'UsernsMode'>): Remap | undefined {
   return host.UsernsMode === 'host' ? undefined : deps.remap
+}
+
+/** A container's own directory, for its log and its files in /etc. */
+export function containerDirectory(deps: Pick<ContainerDeps, 'dataRoot'>, id: string): string {
+  return join(deps.dataRoot, 'containers', id)
 }

@@ -1,6 +1,7 @@
 import type { LiveProcess } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
+import { leaveNetworks } from './network.ts'
 import { removeContainer } from './remove.ts'
 import { scheduleRestart, type Launch } from './restart.ts'
 
@@ -41,6 +42,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
     deps.warn(`can't remove the cgroup of container ${record.id}`, error)
   }
   container.cgroup = undefined
+  await leaveNetworks(deps, container)
   const restarting = scheduleRestart(deps, container, exit.exitCode, launch)
   record.state = { ...record.state, ...exit, status: restarting ? 'restarting' : 'exited', pid: 0, oomKilled }
   deps.containers.save(container)

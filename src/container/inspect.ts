@@ -3,10 +3,10 @@ import { join } from 'node:path'
 import { invalid } from '../lib/errors.ts'
 import { humanDuration } from '../lib/units.ts'
 import type { Container } from './container.ts'
-import { containerDirectory } from './create.ts'
-import type { ContainerDeps } from './deps.ts'
+import { containerDirectory, type ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { logPathOf } from './logs.ts'
+import { networkSettingsOf, networksOf, portsOf } from './networksettings.ts'
 import { labelsOf, parseSecurityOptions } from './process.ts'
 import { bindsOf, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
 
@@ -16,18 +16,6 @@ function mountsOf(record: ContainerRecord): object[] {
     ...bindsOf(record.host).map((bind) => ({ Type: 'bind', Source: bind.source, Destination: bind.destination, Mode: bind.mode, RW: !bind.readonly, Propagation: bind.propagation })),
     ...(record.host.Mounts ?? []).filter(({ Type }) => Type === 'tmpfs').map((mount) => ({ Type: 'tmpfs', Source: '', Destination: mount.Target, Mode: '', RW: !mount.ReadOnly, Propagation: '' })),
   ]
-}
-
-const emptyEndpoint = (id: string) => ({
-  IPAMConfig: null, Links: null, Aliases: null, MacAddress: '', DriverOpts: null, GwPriority: 0, NetworkID: id, EndpointID: '', Gateway: '', IPAddress: '',
-  IPPrefixLen: 0, IPv6Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0, DNSNames: null,
-})
-
-function networksOf(record: ContainerRecord): Record<string, object> {
-  const { NetworkMode } = record.host
-  if (NetworkMode.startsWith('container:')) return {}
-  const name = NetworkMode === 'host' ? 'host' : 'none'
-  return { [name]: emptyEndpoint('') }
 }
 
 export function stateOf(record: ContainerRecord): Record<string, unknown> {
@@ -57,11 +45,7 @@ export async function inspectContainer(deps: ContainerDeps, container: Container
     ...(size && await sizesOf(deps, record)),
     Mounts: mountsOf(record),
     Config: { ...config, Volumes: Object.keys(config.Volumes).length ? config.Volumes : null, ...(StopTimeout != null && { StopTimeout }), ...(Healthcheck && { Healthcheck }), ...(MacAddress && { MacAddress }) },
-    NetworkSettings: {
-      Bridge: '', SandboxID: '', SandboxKey: container.process ? `/proc/${container.process.pid}/ns/net` : '', HairpinMode: false, LinkLocalIPv6Address: '', LinkLocalIPv6PrefixLen: 0,
-      Ports: {}, SecondaryIPAddresses: null, SecondaryIPv6Addresses: null, EndpointID: '', Gateway: '', GlobalIPv6Address: '', GlobalIPv6PrefixLen: 0, IPAddress: '', IPPrefixLen: 0, IPv6Gateway: '', MacAddress: '',
-      Networks: networksOf(record),
-    },
+    NetworkSettings: networkSettingsOf(deps, container),
   }
 }
 
@@ -89,7 +73,7 @@ export function statusText(record: ContainerRecord, now = Date.now()): string {
 
 export const listFilters = ['ancestor', 'before', 'expose', 'exited', 'health', 'id', 'isolation', 'is-task', 'label', 'name', 'network', 'publish', 'since', 'status', 'volume']
 
-export type ListDeps = Pick<ContainerDeps, 'containers' | 'images' | 'layers'>
+export type ListDeps = Pick<ContainerDeps, 'containers' | 'images' | 'layers' | 'networks'>
 
 export interface ListOptions { all: boolean, limit?: number | undefined, size: boolean, filters: Map<string, string[]> }
 
@@ -103,9 +87,9 @@ export async function listContainers(deps: ListDeps, options: ListOptions): Prom
   const now = Date.now()
   return await Promise.all(containers.map(async ({ record }) => ({
     Id: record.id, Names: [`/${record.name}`], Image: imageNameOf(deps, record), ImageID: record.image, Command: [record.path, ...record.args].map(quoteWord).join(' '),
-    Created: Math.floor(Date.parse(record.created) / 1000), Ports: [], Labels: record.config.Labels, State: record.state.status, Status: statusText(record, now),
+    Created: Math.floor(Date.parse(record.created) / 1000), Ports: portsOf(record), Labels: record.config.Labels, State: record.state.status, Status: statusText(record, now),
     HostConfig: { NetworkMode: record.host.NetworkMode, ...(record.host.Annotations && { Annotations: record.host.Annotations }) },
-    NetworkSettings: { Networks: networksOf(record) }, Mounts: mountsOf(record), ...(options.size && await sizesOf(deps, record)),
+    NetworkSettings: { Networks: networksOf(deps, record) }, Mounts: mountsOf(record), ...(options.size && await sizesOf(deps, record)),
   })))
 }
 
@@ -155,13 +139,13 @@ function compileFilters(deps: ListDeps, filters: Map<string, string[]>): (contai
     }
     return ({ record }) => target !== undefined && (record.image === target || ancestors(deps, record.image).includes(target))
   })
-  any('network', (value) => ({ record }) => Object.keys(networksOf(record)).includes(value))
+  any('network', (value) => ({ record }) => Object.entries(networksOf(deps, record)).some(([name, { NetworkID }]) => name === value || NetworkID === value || value.length >= 12 && NetworkID.startsWith(value)))
   any('volume', (value) => ({ record }) => bindsOf(record.host).some((bind) => bind.source === value || bind.destination === value))
   any('health', (value) => () => value === 'none')
   any('isolation', (value) => () => value === 'default' || value === '')
   any('is-task', (value) => () => value === 'false' || value === '0')
-  any('expose', (value) => ({ record }) => Object.keys(record.config.ExposedPorts).some((port) => port === value || port === `${value}/tcp`))
-  any('publish', () => () => false)
+  any('expose', (value) => ({ record }) => portsOf(record).some(({ PrivatePort, Type }) => isPort(value, PrivatePort, Type)))
+  any('publish', (value) => ({ record }) => portsOf(record).some(({ PublicPort, Type }) => PublicPort !== undefined && isPort(value, PublicPort, Type)))
   const bound = (name: 'before' | 'since'): void => any(name, (value) => {
     const other = deps.containers.resolve(value).record.created
     return ({ record }) => (name === 'before' ? record.created < other : record.created > other)
@@ -169,6 +153,13 @@ function compileFilters(deps: ListDeps, filters: Map<string, string[]>): (contai
   bound('before')
   bound('since')
   return (container) => tests.every((test) => test(container))
+}
+
+/** `80`, `80/tcp`, or a range of either. */
+function isPort(value: string, port: number, type: string): boolean {
+  const [, first, last = first, protocol = 'tcp'] = /^(\d+)(?:-(\d+))?(?:\/(\w+))?$/.exec(value) ?? []
+  if (first === undefined) throw badFilter('port', value)
+  return port >= Number(first) && port <= Number(last) && type === protocol
 }
 
 const badFilter = (name: string, value: string): Error => invalid(`invalid filter '${name}=${value}'`)

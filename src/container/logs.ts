@@ -3,8 +3,7 @@ import { STREAM, encodeFrame } from '../api/frames.ts'
 import { unsupported } from '../lib/errors.ts'
 import type { LogDriver, LogEntry, LogQuery } from '../logdriver/driver.ts'
 import type { Container } from './container.ts'
-import { containerDirectory } from './create.ts'
-import type { ContainerDeps } from './deps.ts'
+import { containerDirectory, type ContainerDeps } from './deps.ts'
 
 /** The path of a json-file log. */
 export function logPathOf(deps: Pick<ContainerDeps, 'dataRoot'>, id: string): string {

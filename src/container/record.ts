@@ -1,4 +1,6 @@
+import type { Endpoint } from '../libnetwork/sandbox.ts'
 import type { ContainerConfig, HostConfig } from './body.ts'
+import type { Membership } from './network.ts'
 
 export type Status = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead'
 
@@ -18,6 +20,9 @@ export interface ContainerRecord {
   driver: string
   state: ContainerState
   restartCount: number
+  /** The networks that it is in whenever it runs, and while it does its places in them. */
+  networks: Membership[]
+  endpoints: Endpoint[]
   /** Stopped by a person: `unless-stopped` leaves it so. */
   manuallyStopped: boolean
 }

@@ -4,6 +4,7 @@ import type { ContainerDeps } from './deps.ts'
 import { followProcess, settleExit } from './exit.ts'
 import { NEVER, isRunning } from './record.ts'
 import { openContainerLog } from './logs.ts'
+import { restoreNetworks } from './network.ts'
 import { cgroupPathOf, launch } from './start.ts'
 
 /** Takes up a container after the engine was away: one whose process lives goes on; the end of one that ended
@@ -17,6 +18,11 @@ export async function recoverContainer(deps: ContainerDeps, container: Container
   if (live && startedAt && (began === NEVER || Date.parse(began) < startedAt.getTime() - 1000)) record.state.startedAt = startedAt.toISOString()
   if (live) {
     openContainerLog(deps, container)
+    try {
+      await restoreNetworks(deps, container, live)
+    } catch (error) {
+      deps.warn(`the networks of container ${container.id} could not be restored`, error)
+    }
     if (!exit) {
       record.state = { ...record.state, status: container.cgroup.frozen() ? 'paused' : 'running', pid: live.pid }
       deps.containers.save(container)
@@ -25,6 +31,7 @@ export async function recoverContainer(deps: ContainerDeps, container: Container
     return exit ? await ended : undefined
   }
   using _held = await deps.lock.hold(container.id)
+  record.endpoints = []
   if (isRunning(record) || exit) {
     const finishedAt = (exit?.at ?? new Date()).toISOString()
     if (record.state.startedAt === NEVER) record.state.startedAt = finishedAt

@@ -9,7 +9,7 @@ import type { LogQuery } from '../logdriver/driver.ts'
 import type { Call, Route } from '../server/router.ts'
 import { acceptWebSocket } from '../server/websocket.ts'
 import { attach, checkAttachable, type AttachOptions } from './attach.ts'
-import { parseCreateBody, parseExecBody, parseExecStartBody, parseUpdateBody } from './body.ts'
+import { parseConnectBody, parseCreateBody, parseDisconnectBody, parseExecBody, parseExecStartBody, parseUpdateBody } from './body.ts'
 import { commitContainer } from './commit.ts'
 import type { Container, WaitCondition } from './container.ts'
 import { copyIn, copyOut, statPath } from './copy.ts'
@@ -18,6 +18,7 @@ import type { ContainerDeps } from './deps.ts'
 import { ExecStore, execEvent, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
 import { encodeEntry, readLog } from './logs.ts'
+import { connectContainer, disconnectContainer, settingsOf } from './network.ts'
 import { plumbing } from './plumbing.ts'
 import { pruneContainers } from './prune.ts'
 import { removeContainer } from './remove.ts'
@@ -93,6 +94,8 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
         const from = container.record.name
         if (to.replace(/^\//, '') === from) throw invalid('Renaming a container with the same name as its current name')
         containers.rename(container, to)
+        const sandbox = deps.networks.sandbox(container.id)
+        if (sandbox) sandbox.name = container.record.name
         deps.events.emit('container', 'rename', container.id, { ...container.attributes(), oldName: `/${from}` })
       })
       call.empty()
@@ -120,9 +123,22 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       response.end(JSON.stringify({ StatusCode: status }) + '\n')
     } },
     { method: 'DELETE', path: '/containers/:name', async handler(call) {
-      if (call.flag('link')) throw conflict('links need a network')
       await act('remove', call, (container) => removeContainer(deps, container, { force: call.flag('force') }), { detached: true })
       call.empty()
+    } },
+    { method: 'POST', path: '/networks/:network/connect', async handler(call) {
+      const network = deps.networks.resolve(call.params['network']!)
+      const { Container: name, EndpointConfig } = parseConnectBody(await call.json())
+      const job: Job<Container, void> = { name: 'network.connect', subject: ({ record }) => record.name, run: (container) => connectContainer(deps, container, network, settingsOf(EndpointConfig)) }
+      await engine.run(job, containers.resolve(name))
+      call.empty(200)
+    } },
+    { method: 'POST', path: '/networks/:network/disconnect', async handler(call) {
+      const network = deps.networks.resolve(call.params['network']!)
+      const { Container: name, Force } = parseDisconnectBody(await call.json())
+      const job: Job<Container, void> = { name: 'network.disconnect', subject: ({ record }) => record.name, run: (container) => disconnectContainer(deps, container, network, Force) }
+      await engine.run(job, containers.resolve(name))
+      call.empty(200)
     } },
     { method: 'POST', path: '/containers/prune', async handler(call) {
       const filters = call.filters(['until', 'label', 'label!'])

@@ -6,10 +6,10 @@ import { readInRoot } from '../sys/fs.ts'
 import { Cgroup, prepareCgroupParent } from '../libcontainer/cgroups/cgroup.ts'
 import { ProcessFailure, type Streams } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
-import { containerDirectory } from './create.ts'
-import { remapOf, type ContainerDeps } from './deps.ts'
+import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
 import { followProcess } from './exit.ts'
 import { openContainerLog } from './logs.ts'
+import { enterNetworks, leaveNetworks, networkEvents, serveNames } from './network.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
 import { bindsOf, buildSpec, type Joined } from './spec.ts'
@@ -34,6 +34,9 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
   deps.failpoint('start.begin')
   try {
     const user = await containerUser(deps, record)
+    const network = await enterNetworks(deps, container)
+    if (network) deps.containers.save(container) // an engine that comes back must know the addresses of what runs
+    deps.failpoint('start.networks')
     if (record.host.CgroupParent) prepareCgroupParent(deps.trees, join('/', record.host.CgroupParent))
     const cgroup = new Cgroup(deps.trees, cgroupPathOf(deps, record))
     container.cgroup = cgroup
@@ -45,17 +48,20 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const root = deps.layers.mount(record.id, { volatile: record.host.AutoRemove })
     deps.failpoint('start.assembled')
     openContainerLog(deps, container)
-    const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), touch: ['/.dockerenv'], ...(remap && { rootIdMap: { userNamespace: remap.path, ...rootOf(remap) }, owner: hostIdOf(remap.uids, user.uid) }) })
+    const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), touch: ['/.dockerenv'], network, ...(remap && { rootIdMap: { userNamespace: remap.path, ...rootOf(remap) }, owner: hostIdOf(remap.uids, user.uid) }) })
     deps.failpoint('start.started')
     record.state = { status: 'running', pid: live.pid, exitCode: 0, error: '', oomKilled: false, startedAt: new Date().toISOString(), finishedAt: record.state.finishedAt }
     deps.containers.save(container)
     deps.failpoint('start.recorded')
+    serveNames(deps, container, live)
+    networkEvents(deps, 'connect', record, record.endpoints)
     void followProcess(deps, container, live, launch)
     deps.events.emit('container', 'start', record.id, container.attributes())
   } catch (thrown) {
     const error = thrown instanceof ProcessFailure ? explainFailure(START_FAILED, record.path, thrown) : thrown
     failStart(container, error)
     deps.execDriver.release(record.id)
+    await leaveNetworks(deps, container)
     container.cgroup?.remove()
     deps.containers.save(container)
     container.stdin.disconnect()

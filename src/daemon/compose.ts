@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
-import { availableParallelism, release } from 'node:os'
+import { availableParallelism, hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { Archiver } from '../archive/archive.ts'
 import type { ContainerDeps } from '../container/deps.ts'
@@ -23,12 +23,14 @@ import { KeyedLock } from '../lib/lock.ts'
 import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { DEFAULT_PROFILE, apparmorEnabled, loadDefaultProfile } from '../libcontainer/apparmor.ts'
+import { networkRoutes } from '../libnetwork/service.ts'
 import { openLog } from '../logdriver/drivers.ts'
 import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
 import { claimDirectory } from '../sys/fs.ts'
 import { rootIsNamespaces } from '../sys/root.ts'
 import { Zygote } from '../sys/zygote.ts'
+import { openNetworks } from './network.ts'
 import type { DaemonOptions } from './options.ts'
 import { openRemap } from './remap.ts'
 import { systemRoutes } from './system.ts'
@@ -56,19 +58,22 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const events = new Events()
   const zygote = Zygote.start()
   // whoever joins a container's mount namespace comes to its root, which in a chroot is not the container's
-  if (!await rootIsNamespaces(zygote, join(execRoot, 'root-events'))) throw unsupported('berth can not run in a chroot: what is executed in a container would be outside of it. Make the directory the root by pivot_root(8)')
+  if (!await rootIsNamespaces(zygote, execRoot)) throw unsupported('berth can not run in a chroot: what is executed in a container would be outside of it. Make the directory the root by pivot_root(8)')
   const execDriver = openExecDriver(options.execDriver, { zygote, root: join(execRoot, 'containers'), trees, warn: hooks.warn })
   const apparmor = apparmorEnabled()
   const remap = options.usernsRemap ? await openRemap(zygote, options.usernsRemap, { dataRoot, execRoot }) : undefined
+  const { networks, close: closeNetworks } = await openNetworks(graph, zygote, options, hooks)
   let stopping = false
   const deps: ContainerDeps = {
     containers, images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
+    networks, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
     remap, ...hooks, isStopping: () => stopping,
   }
   await recover(deps, trees, hooks.warn)
   engine.onShutdown(async () => {
     await trash.settled()
+    await closeNetworks()
     zygote.stop()
     remap?.[Symbol.dispose]()
     archiver[Symbol.dispose]()
@@ -81,7 +86,8 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const router = new Router([
     ...containerRoutes(deps),
     ...imageRoutes({ images, engine, events, dataRoot, usersOf: (image) => containers.ofImage(image).map(({ id, running }) => ({ id, running })) }),
-    ...systemRoutes({ containers, images, layers, engine, events, trees, facts: deps.facts, options }),
+    ...networkRoutes({ networks, engine, events }),
+    ...systemRoutes({ containers, images, layers, networks, engine, events, trees, facts: deps.facts, options }),
   ], (error, request) => hooks.warn(`${request.method} ${request.url} failed`, error))
   return { engine, router }
 }
@@ -95,10 +101,11 @@ async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: 
   const directory = join(deps.dataRoot, 'containers')
   for (const id of existsSync(directory) ? readdirSync(directory) : []) if (!known.has(id)) deps.trash.put(join(directory, id))
   await rm(join(deps.dataRoot, 'tmp'), { recursive: true, force: true })
+  // all that live first: whoever is started again must not get their addresses
+  const wereUp = new Set(deps.containers.list().filter(({ record: { state: { status } } }) => status === 'running' || status === 'restarting' || status === 'exited'))
+  for (const container of deps.containers.list()) await recoverContainer(deps, container)
   for (const container of deps.containers.list()) {
-    const { status } = container.record.state
-    const wasUp = status === 'running' || status === 'restarting' || status === 'exited'
-    await recoverContainer(deps, container)
+    const wasUp = wereUp.has(container)
     const { RestartPolicy } = container.record.host
     const again = RestartPolicy.Name === 'always' || RestartPolicy.Name === 'unless-stopped' && !container.record.manuallyStopped
     if (wasUp && again && !container.running && container.record.state.status !== 'restarting' && !container.removed)

@@ -3,6 +3,8 @@ import { existsSync, readFileSync } from 'node:fs'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { invalid, messageOf } from '../lib/errors.ts'
+import { defaultSpaces, type AddressSpace } from '../libnetwork/ipam.ts'
+import { parseSubnet } from '../netlink/address.ts'
 import type { TlsOptions } from '../server/listen.ts'
 
 /** What the daemon is told by flags, by its configuration file, and by default. */
@@ -19,14 +21,40 @@ export interface DaemonOptions {
   liveRestore: boolean
   /** USER[:GROUP] whose subordinate ids containers' users are; '' for none. */
   usernsRemap: string
+  network: NetworkOptions
   /** For tcp:// hosts; undefined where they are served in the clear. */
   tls: TlsOptions | undefined
+}
+
+/** What networks are told. */
+export interface NetworkOptions {
+  /** The default network's bridge: '' for one of ours, `none` for no default network. */
+  bridge: string
+  /** Address and prefix of that bridge, and the ranges that its containers' addresses are from. */
+  bip: string
+  fixedCidr: string
+  fixedCidr6: string
+  icc: boolean
+  masquerade: boolean
+  forward: boolean
+  ipv6: boolean
+  mtu: number
+  /** Where published ports are, unless they say so; '' for all addresses. */
+  publishAddress: string
+  userlandProxy: boolean
+  hostGateway: string
+  dns: { servers: string[], search: string[], options: string[] }
+  /** Where the subnets of networks are taken from that name none. */
+  spaces: AddressSpace[]
 }
 
 const flags = {
   host: { type: 'string', short: 'H', multiple: true }, 'data-root': { type: 'string' }, 'exec-root': { type: 'string' }, pidfile: { type: 'string', short: 'p' },
   'storage-driver': { type: 'string', short: 's' }, 'exec-driver': { type: 'string' }, debug: { type: 'boolean', short: 'D' }, 'log-level': { type: 'string', short: 'l' },
   label: { type: 'string', multiple: true }, 'config-file': { type: 'string' }, 'live-restore': { type: 'boolean' }, 'userns-remap': { type: 'string' },
+  bridge: { type: 'string', short: 'b' }, bip: { type: 'string' }, 'fixed-cidr': { type: 'string' }, 'fixed-cidr-v6': { type: 'string' }, icc: { type: 'boolean' }, 'ip-masq': { type: 'boolean' }, 'ip-forward': { type: 'boolean' },
+  ip: { type: 'string' }, ipv6: { type: 'boolean' }, mtu: { type: 'string' }, 'userland-proxy': { type: 'boolean' }, 'host-gateway-ip': { type: 'string' }, 'default-address-pool': { type: 'string', multiple: true },
+  dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -34,13 +62,13 @@ type Flag = Exclude<keyof typeof flags, 'config-file'>
 const DEFAULT_FILE = '/etc/berth/daemon.json'
 
 /** The key of the configuration file that stands for a flag. */
-const keyOf = (flag: Flag): string => (flag === 'host' || flag === 'label' ? `${flag}s` : flag)
+const keyOf = (flag: Flag): string => (['host', 'label', 'default-address-pool', 'dns-opt'].includes(flag) ? `${flag}s` : flag)
 
 /** Reads dockerd's flags and the configuration file; what both give is an error. */
 export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): DaemonOptions {
   let values: Partial<Record<keyof typeof flags, string | boolean | string[]>>
   try {
-    values = parseArgs({ args: [...argv], options: flags, strict: true, allowPositionals: false }).values
+    values = parseArgs({ args: argv.map(asSwitch), options: flags, strict: true, allowPositionals: false, allowNegative: true }).values
   } catch (error) {
     throw invalid(messageOf(error), error)
   }
@@ -53,9 +81,35 @@ export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Da
     verify, certificate: get<string>('tlscert', join(certificates, 'cert.pem')), key: get<string>('tlskey', join(certificates, 'key.pem')), ...(verify && { ca: get<string>('tlscacert', join(certificates, 'ca.pem')) }),
   } : undefined
   return {
-    tls, hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
+    tls, network: networkOptions(get), hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
     storageDriver: get('storage-driver', env['DOCKER_DRIVER'] ?? ''), execDriver: get('exec-driver', 'native'), debug: get('debug', false), logLevel: get('log-level', 'info'),
     labels: get('label', []), liveRestore: get('live-restore', false), usernsRemap: get('userns-remap', ''),
+  }
+}
+
+/** `--icc=false`, as Go's flags have it, is `--no-icc` to parseArgs. */
+function asSwitch(word: string): string {
+  const [, name = '', value = ''] = /^--([^=]+)=(.*)$/.exec(word) ?? []
+  if (!Object.hasOwn(flags, name) || flags[name as keyof typeof flags].type !== 'boolean') return word
+  if (/^(1|t|true)$/i.test(value)) return `--${name}`
+  if (/^(0|f|false)$/i.test(value)) return `--no-${name}`
+  throw invalid(`invalid argument ${JSON.stringify(value)} for "--${name}" flag`)
+}
+
+function networkOptions(get: <T>(flag: Flag, otherwise: T) => T): NetworkOptions {
+  const mtu = Number(get<string | number>('mtu', '0'))
+  if (!Number.isInteger(mtu) || mtu < 0) throw invalid(`invalid default MTU: ${get('mtu', '')}`)
+  const asked = get<(string | { base?: string, size?: number })[]>('default-address-pool', []).map((pool) => {
+    const pairs = typeof pool === 'string' ? Object.fromEntries(pool.split(',').map((pair) => pair.split('='))) as Record<string, string> : pool
+    const [base, size] = [pairs.base ?? '', Number(pairs.size)]
+    const { prefix, family } = parseSubnet(base)
+    if (!Number.isInteger(size) || size < prefix || size > (family === 4 ? 32 : 128)) throw invalid(`invalid default address pool ${JSON.stringify(pool)}: size is no prefix length of a subnet of base`)
+    return { base, size }
+  })
+  return {
+    bridge: get('bridge', ''), bip: get('bip', ''), fixedCidr: get('fixed-cidr', ''), fixedCidr6: get('fixed-cidr-v6', ''), icc: get('icc', true), masquerade: get('ip-masq', true), forward: get('ip-forward', true),
+    ipv6: get('ipv6', false), mtu, publishAddress: get('ip', ''), userlandProxy: get('userland-proxy', true), hostGateway: get('host-gateway-ip', ''),
+    dns: { servers: get('dns', []), search: get('dns-search', []), options: get('dns-opt', []) }, spaces: asked.length ? asked : [...defaultSpaces],
   }
 }
 
@@ -77,7 +131,8 @@ function readConfig(path: string, values: Partial<Record<Flag, unknown>>): Recor
     if (!flag) throw fail(`the following directives don't match any configuration option: ${key}`)
     if (values[flag] !== undefined) throw fail(`the following directives are specified both as a flag and in the configuration file: ${key}`)
     const { type, multiple } = flags[flag] as { type: 'string' | 'boolean', multiple?: boolean }
-    if (multiple ? !Array.isArray(value) || !value.every((item) => typeof item === 'string') : typeof value !== type) throw fail(`${key} must be ${multiple ? 'a list of strings' : `a ${type}`}`)
+    const fits = multiple ? Array.isArray(value) && value.every((item) => typeof item === (flag === 'default-address-pool' ? 'object' : 'string')) : typeof value === (flag === 'mtu' ? 'number' : type)
+    if (!fits) throw fail(`${key} must be ${multiple ? `a list of ${flag === 'default-address-pool' ? 'objects' : 'strings'}` : `a ${flag === 'mtu' ? 'number' : type}`}`)
   }
   const twice = keysOf(text).find((key, i, keys) => keys.indexOf(key) !== i)
   if (twice !== undefined) throw fail(`${twice} is given twice`)

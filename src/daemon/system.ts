@@ -8,6 +8,7 @@ import type { Engine } from '../engine/engine.ts'
 import type { Event, Events } from '../engine/events.ts'
 import type { ImageStore } from '../image/store.ts'
 import { goArchitecture } from '../image/image.ts'
+import type { Networks } from '../libnetwork/controller.ts'
 import type { LayerStore } from '../layer/store.ts'
 import { readIfThere } from '../lib/files.ts'
 import { parseTime } from '../lib/units.ts'
@@ -15,11 +16,12 @@ import { invalid } from '../lib/errors.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { Call, Route } from '../server/router.ts'
 import { logDriverNames } from '../logdriver/drivers.ts'
+import { networkDriverNames } from '../networkdriver/drivers.ts'
 import { machine } from '../sys/syscalls.ts'
 import type { DaemonOptions } from './options.ts'
 import { diskUsage } from './usage.ts'
 
-export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
+export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, networks: Networks, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
 
 /** The routes of the daemon itself: ping, version, info, events, jobs. */
 export function systemRoutes(deps: SystemDeps): Route[] {
@@ -63,7 +65,7 @@ function infoOf({ containers, images, layers, trees, facts, options, events }: S
   return {
     ID: hostname(), Containers: containers.list().length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'),
     Images: images.list().length, Driver: layers.driver.name, DriverStatus: layers.driver.status(), DockerRootDir: options.dataRoot,
-    Plugins: { Volume: [], Network: ['host', 'none'], Authorization: null, Log: [...logDriverNames] },
+    Plugins: { Volume: [], Network: [...networkDriverNames], Authorization: null, Log: [...logDriverNames] },
     MemoryLimit: has('memory'), SwapLimit: has('memory'), CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), OomKillDisable: trees.version === 1,
     IPv4Forwarding: readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '1', Debug: options.debug, NFd: 0, NGoroutines: 0, SystemTime: new Date().toISOString(), LoggingDriver: 'json-file',
     CgroupDriver: 'cgroupfs', CgroupVersion: String(trees.version), NEventsListener: events.listeners, KernelVersion: release(), OperatingSystem: os, OSVersion: '', OSType: 'linux', Architecture: machine,

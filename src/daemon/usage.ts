@@ -1,11 +1,8 @@
-import { listContainers } from '../container/inspect.ts'
-import type { ContainerStore } from '../container/store.ts'
+import { listContainers, type ListDeps } from '../container/inspect.ts'
 import { summaryOf } from '../image/list.ts'
-import type { ImageStore } from '../image/store.ts'
-import type { LayerStore } from '../layer/store.ts'
 
 /** The API's SystemDataUsageResponse: how much disk space images and containers use. */
-export async function diskUsage(deps: { containers: ContainerStore, images: ImageStore, layers: LayerStore }): Promise<object> {
+export async function diskUsage(deps: ListDeps): Promise<object> {
   const { containers, images, layers } = deps
   const chains = images.list().map((image) => ({ image, chain: images.chain(image) }))
   const users = new Map<string, number>()

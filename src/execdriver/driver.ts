@@ -1,6 +1,7 @@
 import type { Readable, Writable } from 'node:stream'
 import { BerthError } from '../lib/errors.ts'
 import type { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
+import type { NetworkPlan } from '../libcontainer/network.ts'
 import type { RootIdMap, RootMount } from '../libcontainer/rootfs.ts'
 import type { NamespaceType, ProcessSpec, Spec } from '../libcontainer/spec.ts'
 import type { Seccomp } from '../libcontainer/seccomp/profile.ts'
@@ -17,6 +18,8 @@ export interface StartRequest {
   streams: Streams
   /** Files that are made, empty, in the root. */
   touch: readonly string[]
+  /** What its network namespace gets, where it has one of its own. */
+  network?: NetworkPlan | undefined
   /** The maps that the root's files get. */
   rootIdMap?: RootIdMap
   /** The host's id of the process's user, to whom its pipes belong. 0 if not given. */
@@ -41,6 +44,8 @@ export interface ExecRequest {
 /** A process that has begun. It outlives the engine; its output waits in its pipes until somebody reads. */
 export interface LiveProcess {
   readonly pid: number
+  /** The process that keeps it, and its descriptors, while no engine is there. */
+  readonly monitorPid: number
   /** Its input; undefined where it has none, or has closed it. */
   readonly stdin: Writable | undefined
   /** Makes it see the end of its input. To be called once `stdin` has closed; a terminal has no such end. */

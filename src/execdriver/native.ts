@@ -226,7 +226,7 @@ function connect({ files, pid, monitorPid, events, ended, outputs, terminal, std
     }
   } else if (stdin) input = openInput(files.stdin)
   return {
-    pid, stdin: input, outputs, ended,
+    pid, monitorPid, stdin: input, outputs, ended,
     endInput() {
       if (stdin && !terminal) sendSignal(monitorPid, 'SIGUSR1')
     },

@@ -39,6 +39,7 @@ export function codeOf(error: unknown): string | undefined {
 
 export const invalid = (message: string, cause?: unknown): BerthError => new BerthError('invalid', message, { cause })
 export const notFound = (message: string, cause?: unknown): BerthError => new BerthError('not-found', message, { cause })
+export const forbidden = (message: string, cause?: unknown): BerthError => new BerthError('forbidden', message, { cause })
 export const conflict = (message: string, cause?: unknown): BerthError => new BerthError('conflict', message, { cause })
 export const unsupported = (message: string, cause?: unknown): BerthError => new BerthError('unsupported', message, { cause })
 export const system = (message: string, cause?: unknown): BerthError => new BerthError('system', message, { cause })

@@ -11,6 +11,7 @@ import { formatIdMap, rootOf, type IdMapping, type IdMaps } from '../lib/idmap.t
 import type { Cgroup, CgroupTrees } from './cgroups/cgroup.ts'
 import { compileDeviceRules } from './cgroups/devices.ts'
 import { MOUNT_ATTR, parseMountOptions, type MountOptions } from './mountflags.ts'
+import { giveNetwork, type NetworkPlan } from './network.ts'
 import { candidatesFor, finishProcess, hideFromTracing, openSlave, prepareLabels, setOomScore, type Streams } from './process.ts'
 import { ELSEWHERE, RootfsSteps, cleanPath, type RootIdMap, type RootMount } from './rootfs.ts'
 import type { Mount, NamespaceType, ProcessSpec, Resources, Spec } from './spec.ts'
@@ -56,6 +57,8 @@ export interface ContainerStart {
   idMapping?: (mount: Mount, options: MountOptions) => string | undefined
   /** Files that are made, empty, in the root. */
   touch?: readonly string[]
+  /** The interfaces of a network namespace of its own. */
+  network?: NetworkPlan | undefined
 }
 
 /** The program that makes a container of a spec: namespaces, cgroups, file system, process. Events: `reached` with the
@@ -110,6 +113,7 @@ export function assembleStart(start: ContainerStart): Program {
     handTerminal(p, pidfd, terminal)
     rootfs.bindDescriptor(terminal.slave, '/dev/console')
   }
+  if (start.network && own('network')) giveNetwork(p, { kind: 'word', at: pidfd }, start.network)()
   for (const [name, value] of Object.entries(linux.sysctl ?? {})) rootfs.sysctl(name, value)
   for (const path of linux.readonlyPaths ?? []) rootfs.readonly(cleanPath(path))
   for (const path of linux.maskedPaths ?? []) rootfs.mask(cleanPath(path), nullDevice)

@@ -26,7 +26,7 @@ export interface StepOptions {
   doing?: string
 }
 
-const op = { sys: 0, fmt: 1, assert: 2, exec: 3, emit: 4 } as const
+const op = { sys: 0, fmt: 1, assert: 2, exec: 3, emit: 4, poke: 5, check: 6 } as const
 const HEADER = 352
 const STEP = 64
 const REGISTERS_AT = 80
@@ -146,6 +146,16 @@ export class Program {
   /** Sends a `reached` event with two values. */
   emit(stage: Stage, value: Operand, detail: Operand = 0): void {
     this.#add(stage, op.emit, 0, [value, detail], {})
+  }
+
+  /** Stores the low 32 bits of a value in the data when the step runs. */
+  poke(stage: Stage, at: Pointer, value: Operand): void {
+    this.#add(stage, op.poke, 0, [at, value], {})
+  }
+
+  /** Fails with the error that a 32-bit word of the data has as a negated errno, unless it is 0. */
+  check(stage: Stage, at: Pointer, options: StepOptions = {}): void {
+    this.#add(stage, op.check, 0, [{ kind: 'word', at }], options)
   }
 
   /** Sets 32 bits of the data. */

@@ -1,8 +1,11 @@
 import { spawn, type ChildProcess } from 'node:child_process'
-import { constants, openSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { constants, openSync, unlinkSync } from 'node:fs'
 import { Socket } from 'node:net'
+import { join } from 'node:path'
 import { nativeProgram } from './build.ts'
-import { EVENTS, type Program } from './program.ts'
+import { EVENTS, Program } from './program.ts'
+import { errnoError } from './errno.ts'
 import { makeFifo } from './fs.ts'
 import { system } from '../lib/errors.ts'
 
@@ -89,6 +92,29 @@ export class Zygote {
   /** Ends it. Its monitors live on. */
   stop(): void {
     this.#process.stdin!.end()
+  }
+}
+
+/** Runs a program that has only the stage `pre`, to its end. Rejects with what failed. `directory` is where its FIFO is
+ * meanwhile. Resolves with the values that it emitted. */
+export async function runSteps(zygote: Zygote, directory: string, what: string, assemble: (program: Program) => void): Promise<{ value: number, detail: number }[]> {
+  const program = new Program()
+  const fifo = join(directory, `steps-${randomBytes(6).toString('hex')}`)
+  openEvents(program, fifo)
+  assemble(program)
+  const reached: { value: number, detail: number }[] = []
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const socket = zygote.run(program, fifo, (event) => {
+    if (event.type === 'failed') reject(system(`${what}: ${program.describe(event.step, event.errno)}`, errnoError(event.errno, what)))
+    else if (event.type === 'exited') resolve()
+    else if (event.type === 'reached') reached.push({ value: event.value, detail: event.detail })
+  }, () => reject(system(`${what}: the monitor was killed`)))
+  try {
+    await promise
+    return reached
+  } finally {
+    socket.destroy()
+    unlinkSync(fifo)
   }
 }
 

@@ -1,0 +1,219 @@
+import { isIP } from 'node:net'
+import { conflict, forbidden, invalid, unsupported } from '../lib/errors.ts'
+import type { NetworkPlan } from '../libcontainer/network.ts'
+import type { LiveProcess } from '../execdriver/driver.ts'
+import { NameServer } from '../libnetwork/dns/server.ts'
+import { openResolver, takeResolver } from '../libnetwork/dns/sockets.ts'
+import { hostResolvConf } from '../libnetwork/host.ts'
+import { namesFor } from '../libnetwork/names.ts'
+import { userDefined, type NetworkRecord } from '../libnetwork/network.ts'
+import { noSettings, planOf, type Endpoint, type EndpointSettings, type Sandbox } from '../libnetwork/sandbox.ts'
+import type { PortRequest, Protocol } from '../networkdriver/driver.ts'
+import { macBytes } from '../netlink/address.ts'
+import type { ContainerConfig, EndpointBody, HostConfig } from './body.ts'
+import type { Container } from './container.ts'
+import type { ContainerDeps } from './deps.ts'
+import { writeNameFiles } from './namefiles.ts'
+import type { ContainerRecord } from './record.ts'
+
+/** A network that a container is to be in whenever it runs. */
+export interface Membership { id: string, name: string, settings: EndpointSettings }
+
+/** Reads an endpoint's settings from the API's EndpointSettings. */
+export function settingsOf(body: EndpointBody | null | undefined): EndpointSettings {
+  if (!body) return noSettings()
+  const { IPv4Address, IPv6Address } = body.IPAMConfig ?? {}
+  if (IPv4Address && isIP(IPv4Address) !== 4) throw invalid(`invalid IPv4 address: ${IPv4Address}`)
+  if (IPv6Address && isIP(IPv6Address) !== 6) throw invalid(`invalid IPv6 address: ${IPv6Address}`)
+  if (body.IPAMConfig?.LinkLocalIPs?.length) throw unsupported('IPAMConfig.LinkLocalIPs: further link-local addresses are not supported')
+  if (body.MacAddress) macBytes(body.MacAddress)
+  return {
+    aliases: [...new Set(body.Aliases ?? [])], links: body.Links ?? [], options: body.DriverOpts ?? {}, priority: body.GwPriority, ...(body.MacAddress && { mac: body.MacAddress }),
+    ...(IPv4Address && { ipv4: IPv4Address }), ...(IPv6Address && { ipv6: IPv6Address }),
+  }
+}
+
+/** True for a mode that leaves a container a network namespace of its own, with interfaces. */
+export const hasNetworks = (mode: string): boolean => mode !== 'none' && mode !== 'host' && !mode.startsWith('container:')
+
+/** The networks that a new container is to be in, checked. */
+export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host: HostConfig, asked: Readonly<Record<string, EndpointBody | null | undefined>>, warnings: string[]): Membership[] {
+  const mode = host.NetworkMode
+  const published = Object.values(host.PortBindings).some((list) => list.length > 0) || host.PublishAllPorts
+  if (!hasNetworks(mode)) {
+    if (mode.startsWith('container:')) {
+      if (published) throw invalid('conflicting options: port publishing and the container type network mode')
+      if (host.Links?.length) throw invalid('conflicting options: container type network can\'t be used with links. This would result in undefined behavior')
+    }
+    if (mode === 'host' && published) warnings.push('Published ports are discarded when using host network mode')
+    if (host.Links?.length && mode === 'host') throw invalid('conflicting options: host type networking can\'t be used with links. This would result in undefined behavior')
+    return []
+  }
+  const first = networkOfMode(deps, mode)
+  const memberships = new Map<string, Membership>()
+  const add = (network: NetworkRecord, settings: EndpointSettings): void => {
+    checkSettings(network, settings)
+    memberships.set(network.id, { id: network.id, name: network.name, settings })
+  }
+  add(first, noSettings())
+  for (const [name, body] of Object.entries(asked)) {
+    const network = name === 'default' ? first : deps.networks.resolve(name)
+    if (network.driver === 'host' || network.driver === 'null') throw invalid(`container cannot be connected to ${network.name} and other networks`)
+    add(network, settingsOf(body))
+  }
+  const main = memberships.get(first.id)!
+  if (config.MacAddress) {
+    macBytes(config.MacAddress)
+    main.settings.mac ??= config.MacAddress
+  }
+  for (const link of host.Links ?? []) {
+    const [target = '', alias = target] = link.replace(/^\//, '').split(':')
+    const other = deps.containers.resolve(target)
+    if (userDefined(first)) main.settings.links.push(`${other.record.name}:${alias.replace(/^.*\//, '')}`)
+  }
+  portRequestsOf(deps, config, host)
+  return [...memberships.values()]
+}
+
+/** The network that a mode names; `default` is the bridge. */
+function networkOfMode(deps: ContainerDeps, mode: string): NetworkRecord {
+  return deps.networks.resolve(mode === 'default' ? 'bridge' : mode)
+}
+
+export function checkSettings(network: NetworkRecord, settings: EndpointSettings): void {
+  if (userDefined(network)) return
+  if (settings.ipv4 || settings.ipv6) throw invalid('user specified IP address is supported on user defined networks only')
+  if (settings.aliases.length) throw invalid('network-scoped alias is supported only for containers in user defined networks')
+}
+
+/** `80/tcp`. */
+export function parsePort(text: string): { port: number, protocol: Protocol } {
+  const [number = '', protocol = 'tcp'] = text.split('/')
+  if (!/^\d+$/.test(number) || Number(number) > 65_535 || Number(number) === 0) throw invalid(`invalid port specification: ${JSON.stringify(text)}`)
+  if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') throw invalid(`invalid proto: ${protocol}`)
+  return { port: Number(number), protocol }
+}
+
+/** What a container's configuration asks of the host's ports. */
+export function portRequestsOf(deps: Pick<ContainerDeps, 'publish'>, config: ContainerConfig, host: HostConfig): PortRequest[] {
+  const requests: PortRequest[] = []
+  const hostsOf = (ip: string): string[] => {
+    const address = ip || deps.publish.address
+    if (address === '') return deps.publish.ipv6 ? ['0.0.0.0', '::'] : ['0.0.0.0']
+    if (!isIP(address)) throw invalid(`invalid IP address: ${ip}`)
+    return [address]
+  }
+  for (const [text, bindings] of Object.entries(host.PortBindings)) {
+    const { port, protocol } = parsePort(text)
+    for (const { HostIp, HostPort } of bindings.length ? bindings : [{ HostIp: '', HostPort: '' }]) {
+      const [from = '', last = from] = (HostPort || '0').split('-')
+      if (!/^\d+$/.test(from) || !/^\d+$/.test(last) || Number(last) > 65_535 || Number(last) < Number(from)) throw invalid(`invalid port specification: ${JSON.stringify(HostPort)}`)
+      requests.push({ protocol, hosts: hostsOf(HostIp), from: Number(from), last: Number(last), to: port })
+    }
+  }
+  if (host.PublishAllPorts) {
+    for (const text of Object.keys(config.ExposedPorts)) {
+      const { port, protocol } = parsePort(text)
+      if (!requests.some((request) => request.to === port && request.protocol === protocol)) requests.push({ protocol, hosts: hostsOf(''), from: 0, last: 0, to: port })
+    }
+  }
+  return requests
+}
+
+/** Joins a container that is about to start to its networks, and writes its files of names. Undefined where it has no
+ * interfaces of its own. */
+export async function enterNetworks(deps: ContainerDeps, container: Container): Promise<NetworkPlan | undefined> {
+  const { record } = container
+  if (!hasNetworks(record.host.NetworkMode)) return undefined
+  const wanted = record.networks.map(({ id, name, settings }) => ({ network: deps.networks.list().find((network) => network.id === id) ?? deps.networks.resolve(name), settings }))
+  const sandbox = await deps.networks.enter({ id: record.id, name: record.name }, wanted, portRequestsOf(deps, record.config, record.host))
+  record.endpoints = sandbox.endpoints
+  writeNameFiles(deps, record)
+  return planOf(sandbox, { resolver: needsResolver(sandbox) })
+}
+
+const needsResolver = ({ endpoints }: Pick<Sandbox, 'endpoints'>): boolean => endpoints.some(({ networkName }) => userDefined({ name: networkName }))
+
+/** Answers a running container's questions for names. */
+export function serveNames(deps: ContainerDeps, container: Container, live: Pick<LiveProcess, 'pid' | 'monitorPid'>): void {
+  const sandbox = deps.networks.sandbox(container.id)
+  if (!sandbox || !needsResolver(sandbox) || container.nameServer) return
+  const servers = (): string[] => serversOf(deps, container.record)
+  container.nameServer = new NameServer(takeResolver(live.monitorPid) ?? openResolver(live.pid), namesFor(deps.networks, sandbox, servers))
+}
+
+/** Those that the container's name server asks: its own, or the host's. */
+function serversOf(deps: ContainerDeps, { host }: ContainerRecord): string[] {
+  return host.Dns.length ? host.Dns : deps.dns.servers.length ? [...deps.dns.servers] : hostResolvConf().servers
+}
+
+/** Tells of a container's place in networks. */
+export function networkEvents(deps: ContainerDeps, action: 'connect' | 'disconnect', record: ContainerRecord, endpoints: readonly Endpoint[]): void {
+  for (const { network, networkName } of endpoints) deps.events.emit('network', action, network, { container: record.id, name: networkName, type: deps.networks.find(networkName)?.driver ?? '' })
+}
+
+/** Takes a container that has ended, or could not start, out of its networks. */
+export async function leaveNetworks(deps: ContainerDeps, container: Container): Promise<void> {
+  container.nameServer?.[Symbol.dispose]()
+  container.nameServer = undefined
+  const sandbox = deps.networks.sandbox(container.id)
+  container.record.endpoints = []
+  if (!sandbox) return
+  const gone = [...sandbox.endpoints]
+  await deps.networks.leave(sandbox)
+  networkEvents(deps, 'disconnect', container.record, gone)
+}
+
+/** Takes up the networks of a container that lived on without the engine. */
+export async function restoreNetworks(deps: ContainerDeps, container: Container, live: Pick<LiveProcess, 'pid' | 'monitorPid'>): Promise<void> {
+  const { record } = container
+  if (record.endpoints.length === 0) return
+  const sandbox: Sandbox = { id: record.id, name: record.name, endpoints: record.endpoints, requests: portRequestsOf(deps, record.config, record.host) }
+  await deps.networks.restore(sandbox)
+  serveNames(deps, container, live)
+}
+
+/** Puts a container into a further network, at once where it runs. */
+export async function connectContainer(deps: ContainerDeps, container: Container, network: NetworkRecord, settings: EndpointSettings): Promise<void> {
+  using _held = await deps.lock.hold(container.id)
+  const { record } = container
+  if (record.host.NetworkMode === 'host') throw forbidden('container cannot be disconnected from host network or connected to host network')
+  if (network.driver === 'host' || network.driver === 'null') throw forbidden(network.driver === 'host' ? 'container cannot be disconnected from host network or connected to host network' : 'container cannot be connected to multiple networks with one of the networks in private (none) mode')
+  if (record.host.NetworkMode.startsWith('container:')) throw forbidden('container sharing network namespace with another container or host cannot be connected to any other network')
+  if (record.host.NetworkMode === 'none') throw forbidden('container cannot be connected to multiple networks with one of the networks in private (none) mode')
+  if (record.networks.some(({ id }) => id === network.id)) throw forbidden(`endpoint with name ${record.name} already exists in network ${network.name}`)
+  checkSettings(network, settings)
+  if (container.process) {
+    const sandbox = deps.networks.sandbox(container.id)
+    if (!sandbox) throw conflict(`container ${container.id} has no network namespace of its own`)
+    const endpoint = await deps.networks.connect(sandbox, container.process.pid, network, settings)
+    record.endpoints = sandbox.endpoints
+    record.networks.push({ id: network.id, name: network.name, settings })
+    writeNameFiles(deps, record)
+    serveNames(deps, container, container.process)
+    networkEvents(deps, 'connect', record, [endpoint])
+  } else record.networks.push({ id: network.id, name: network.name, settings })
+  deps.containers.save(container)
+}
+
+/** Takes a container out of a network, at once where it runs. With `force` one that is not in it is no error. */
+export async function disconnectContainer(deps: ContainerDeps, container: Container, network: NetworkRecord, force: boolean): Promise<void> {
+  using _held = await deps.lock.hold(container.id)
+  const { record } = container
+  if (record.host.NetworkMode === 'host' || network.driver === 'host') throw forbidden('container cannot be disconnected from host network or connected to host network')
+  const at = record.networks.findIndex(({ id }) => id === network.id)
+  if (at < 0) {
+    if (force) return
+    throw forbidden(`container ${container.id} is not connected to network ${network.name}`)
+  }
+  const sandbox = deps.networks.sandbox(container.id)
+  const endpoint = sandbox?.endpoints.find((one) => one.network === network.id)
+  if (sandbox && endpoint && container.process) {
+    await deps.networks.disconnect(sandbox, container.process.pid, network)
+    record.endpoints = sandbox.endpoints
+    networkEvents(deps, 'disconnect', record, [endpoint])
+  }
+  record.networks.splice(at, 1)
+  if (container.process) writeNameFiles(deps, record)
+  deps.containers.save(container)
+}

@@ -1,0 +1,82 @@
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { GraphDB } from '../graphdb/graphdb.ts'
+import { readIfThere } from '../lib/files.ts'
+import { Requests } from '../libcontainer/network.ts'
+import { Networks, type NetworkRequest } from '../libnetwork/controller.ts'
+import { deleteLink } from '../netlink/link.ts'
+import { networkDrivers } from '../networkdriver/drivers.ts'
+import { runSteps, type Zygote } from '../sys/zygote.ts'
+import type { DaemonOptions, NetworkOptions } from './options.ts'
+
+const MARK = 'berth:'
+const FORWARDING = ['/proc/sys/net/ipv4/ip_forward', '/proc/sys/net/ipv6/conf/all/forwarding'] as const
+
+interface Hooks { warn: (message: string, error?: unknown) => void }
+
+/** The networks of a daemon, and what is to be done with the host for them. `close` undoes it. */
+export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, execRoot, network }: DaemonOptions, { warn }: Hooks): Promise<{ networks: Networks, close: () => Promise<void> }> {
+  const alias = MARK + dataRoot
+  await sweepBridges(zygote, execRoot)
+  const kept = join(dataRoot, 'forwarding')
+  if (network.forward) turnForwardingOn(kept)
+  const driver = networkDrivers({ bridge: {
+    zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(alias),
+    table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
+  } })
+  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, warn })
+  await networks.open(network.bridge === 'none' ? undefined : defaultNetwork(network))
+  return { networks, async close() {
+    if (await networks.close()) turnForwardingOff(kept)
+  } }
+}
+
+/** What the default network is made of. */
+function defaultNetwork(options: NetworkOptions): Partial<NetworkRequest> {
+  const [address, prefix] = options.bip.split('/')
+  const pools = [
+    ...(options.bip || options.fixedCidr ? [{ subnet: options.bip ? `${address}/${prefix}` : options.fixedCidr, ...(address && { gateway: address }), ...(options.fixedCidr && options.bip && { range: options.fixedCidr }) }] : []),
+    ...(options.fixedCidr6 ? [{ subnet: options.fixedCidr6 }] : []),
+  ]
+  return {
+    pools, ipv6: options.ipv6 || options.fixedCidr6 !== '',
+    options: {
+      'com.docker.network.bridge.default_bridge': 'true', 'com.docker.network.bridge.enable_icc': String(options.icc), 'com.docker.network.bridge.enable_ip_masquerade': String(options.masquerade),
+      'com.docker.network.bridge.host_binding_ipv4': options.publishAddress || '0.0.0.0', 'com.docker.network.driver.mtu': String(options.mtu || 1500), ...(options.bridge && { 'com.docker.network.bridge.name': options.bridge }),
+    },
+  }
+}
+
+const aliasOf = (link: string): string => (readIfThere(`/sys/class/net/${link}/ifalias`) ?? '').trim()
+
+/** The first of berth0, berth1, … that is free, or is ours already. */
+function freeBridge(alias: string): string {
+  for (let number = 0; ; number++) {
+    const name = `berth${number}`
+    if (!existsSync(`/sys/class/net/${name}`) || aliasOf(name) === alias) return name
+  }
+}
+
+/** Removes the bridges of engines whose data root is gone. */
+async function sweepBridges(zygote: Zygote, directory: string): Promise<void> {
+  for (const link of readdirSync('/sys/class/net')) {
+    const alias = aliasOf(link)
+    if (alias.startsWith(MARK) && !existsSync(alias.slice(MARK.length))) await runSteps(zygote, directory, `can't remove the link ${link}`, (p) => new Requests(p, 'pre').send('remove it', deleteLink(link)))
+  }
+}
+
+/** Lets the kernel pass packets between links. That this engine did it is kept in a file: then nothing passes that is
+ * neither from nor to one of its networks, and in the end it is undone. */
+function turnForwardingOn(kept: string): void {
+  for (const path of FORWARDING) {
+    if (!existsSync(path) || readFileSync(path, 'utf8').trim() === '1') continue
+    writeFileSync(kept, `${path}\n`, { flag: 'a' })
+    writeFileSync(path, '1')
+  }
+}
+
+function turnForwardingOff(kept: string): void {
+  for (const path of (readIfThere(kept) ?? '').split('\n').filter(Boolean)) writeFileSync(path, '0')
+  rmSync(kept, { force: true })
+}

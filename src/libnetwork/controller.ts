@@ -1,0 +1,335 @@
+import { isIP } from 'node:net'
+import { conflict, forbidden, invalid, isKind, notFound } from '../lib/errors.ts'
+import { randomId } from '../lib/ids.ts'
+import { KeyedLock } from '../lib/lock.ts'
+import type { GraphDB } from '../graphdb/graphdb.ts'
+import { addInterfaces } from '../libcontainer/network.ts'
+import { addressBytes, contains, macBytes, overlap, parseSubnet } from '../netlink/address.ts'
+import type { EndpointConfig, NetworkDriver } from '../networkdriver/driver.ts'
+import { runSteps, type Zygote } from '../sys/zygote.ts'
+import { changeRoutes, removeInterface } from './change.ts'
+import { hostSubnets } from './host.ts'
+import { AddressPool, checkPool, freeSubnet, type AddressSpace, type PoolConfig } from './ipam.ts'
+import { configOf, predefined, type NetworkRecord } from './network.ts'
+import { gatewaysOf, interfaceOf, noSettings, publisherOf, type Endpoint, type EndpointSettings, type Sandbox } from './sandbox.ts'
+
+const NAMES = '/networks'
+
+/** What a client asks for. */
+export interface NetworkRequest {
+  name: string
+  driver: string
+  internal: boolean
+  attachable: boolean
+  ipv4: boolean
+  ipv6: boolean
+  ipamOptions: Record<string, string>
+  pools: { subnet?: string, range?: string, gateway?: string, auxiliary?: Record<string, string> }[]
+  options: Record<string, string>
+  labels: Record<string, string>
+}
+
+export interface NetworksDeps {
+  graph: GraphDB
+  driver: (name: string) => NetworkDriver
+  zygote: Zygote
+  /** Where FIFOs are meanwhile. */
+  directory: string
+  spaces: readonly AddressSpace[]
+  warn: (message: string, error?: unknown) => void
+}
+
+interface Network { record: NetworkRecord, pools: AddressPool[] }
+
+/** The networks that there are, and the sandboxes in them (libnetwork's controller). */
+export class Networks {
+  readonly #deps: NetworksDeps
+  readonly #networks = new Map<string, Network>()
+  readonly #sandboxes = new Map<string, Sandbox>()
+  /** One change of the list of networks at a time. */
+  readonly #lock = new KeyedLock()
+
+  constructor(deps: NetworksDeps) {
+    this.#deps = deps
+  }
+
+  /** Makes the networks that are kept, and those that there always are. `bridge` is what the default network gets;
+   * undefined for none. */
+  async open(bridge: Partial<NetworkRequest> | undefined): Promise<void> {
+    for (const { body: record } of this.#deps.graph.list<NetworkRecord>('network')) {
+      if (record.name === 'bridge' && !bridge) {
+        this.#forget(record)
+        continue
+      }
+      try {
+        await this.#add(record)
+      } catch (error) {
+        this.#deps.warn(`network ${record.name} can't be made`, error)
+        this.#networks.set(record.id, { record, pools: record.pools.map((pool) => new AddressPool(pool)) })
+      }
+    }
+    for (const [name, driver] of [['none', 'null'], ['host', 'host'], ...(bridge ? [['bridge', 'bridge']] : [])] as const) {
+      if (this.find(name!)) continue
+      await this.create({ name: name!, driver: driver!, internal: false, attachable: false, ipv4: true, ipv6: false, ipamOptions: {}, pools: [], options: {}, labels: {}, ...(name === 'bridge' && bridge) }, true)
+    }
+  }
+
+  list(): NetworkRecord[] {
+    return [...this.#networks.values()].map(({ record }) => record)
+  }
+
+  /** The network with this name. */
+  find(name: string): NetworkRecord | undefined {
+    return this.#networks.get(this.#deps.graph.target(NAMES, name) ?? '')?.record
+  }
+
+  /** The network that a person means by a name, an id, or the beginning of one. */
+  resolve(text: string): NetworkRecord {
+    const exact = this.#networks.get(text)?.record ?? this.find(text)
+    if (exact) return exact
+    const found = text ? [...this.#networks.values()].filter(({ record }) => record.id.startsWith(text)) : []
+    if (found.length > 1) throw invalid(`network ${text} is ambiguous (${found.length} matches found on ID prefix)`)
+    if (!found[0]) throw notFound(`network ${text} not found`)
+    return found[0].record
+  }
+
+  /** Makes a network. Nothing is left of a failure. */
+  async create(request: NetworkRequest, own = false): Promise<NetworkRecord> {
+    const { name } = request
+    using _held = await this.#lock.hold(NAMES)
+    if (!own && predefined.has(name)) throw forbidden(`operation is not permitted on predefined ${name} network`)
+    if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) throw invalid(name.trim() === '' ? 'invalid network name: name is empty' : `invalid network name: ${JSON.stringify(name)}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`)
+    if (this.find(name)) throw conflict(`network with name ${name} already exists`)
+    const driver = this.#deps.driver(request.driver)
+    const record: NetworkRecord = {
+      id: randomId(), name, created: new Date().toISOString(), driver: driver.name, scope: driver.scope, ipv4: request.ipv4, ipv6: request.ipv6, internal: request.internal, attachable: request.attachable,
+      ipamOptions: request.ipamOptions, pools: [], options: request.options, labels: request.labels,
+    }
+    if (driver.name !== 'host' && driver.name !== 'null') record.pools = this.#poolsFor(request, record.id)
+    await this.#add(record)
+    try {
+      this.#deps.graph.transaction(() => {
+        this.#deps.graph.put('network', record.id, record)
+        this.#deps.graph.link(NAMES, name, record.id)
+      })
+    } catch (error) {
+      this.#networks.delete(record.id)
+      await driver.remove(configOf(record))
+      throw error
+    }
+    return record
+  }
+
+  async #add(record: NetworkRecord): Promise<void> {
+    const driver = this.#deps.driver(record.driver)
+    const config = configOf(record)
+    driver.check(config)
+    await driver.create(config)
+    this.#networks.set(record.id, { record, pools: record.pools.map((pool) => new AddressPool(pool)) })
+  }
+
+  /** The subnets of a network: what was asked for, checked against the others, and what is free for the rest. */
+  #poolsFor(request: NetworkRequest, id: string): PoolConfig[] {
+    const others = this.list().flatMap((record) => record.pools.map((pool) => ({ name: record.name, subnet: parseSubnet(pool.subnet) })))
+    const pools: PoolConfig[] = []
+    for (const asked of request.pools) {
+      if (asked.subnet === undefined || asked.subnet === '') {
+        if (asked.range || asked.gateway) throw invalid('user specified IP address is supported only when connecting to networks with user configured subnets')
+        continue
+      }
+      const pool = checkPool({ ...asked, subnet: asked.subnet })
+      const subnet = parseSubnet(pool.subnet)
+      const other = others.find((one) => overlap(one.subnet, subnet))
+      if (other) throw forbidden(`invalid pool request: Pool overlaps with other one on this address space (network ${other.name})`)
+      if (subnet.family === 6 && !request.ipv6) throw invalid(`IPv6 is not enabled, and ${pool.subnet} is a subnet of IPv6`)
+      pools.push(pool)
+      others.push({ name: request.name, subnet })
+    }
+    const taken = [...others.map(({ subnet }) => subnet), ...hostSubnets()]
+    const has = (family: number): boolean => pools.some((pool) => isIP(pool.subnet.split('/')[0]!) === family)
+    if (request.ipv4 && !has(4)) pools.push(checkPool({ subnet: freeSubnet(this.#deps.spaces, 4, taken) }))
+    // a unique local prefix (RFC 4193), made of the network's id, which is random
+    if (request.ipv6 && !has(6)) pools.push(checkPool({ subnet: freeSubnet([...this.#deps.spaces, { base: `fd${id.slice(0, 2)}:${id.slice(2, 6)}:${id.slice(6, 10)}::/48`, size: 64 }], 6, taken) }))
+    return pools
+  }
+
+  /** Removes a network that nobody is in. */
+  async remove(record: NetworkRecord): Promise<void> {
+    using _held = await this.#lock.hold(NAMES)
+    if (predefined.has(record.name)) throw forbidden(`${record.name} is a pre-defined network and cannot be removed`)
+    const inside = this.endpointsOf(record.id)
+    if (inside.length) throw forbidden(`error while removing network: network ${record.name} has active endpoints (${inside.map(({ sandbox, endpoint }) => `name:${JSON.stringify(sandbox.name)} id:${JSON.stringify(endpoint.id.slice(0, 12))}`).join(', ')})`)
+    if (!this.#networks.has(record.id)) throw notFound(`network ${record.name} not found`)
+    this.#forget(record)
+    await this.#deps.driver(record.driver).remove(configOf(record))
+  }
+
+  #forget(record: NetworkRecord): void {
+    this.#deps.graph.remove('network', record.id)
+    this.#networks.delete(record.id)
+  }
+
+  /** Who is in a network. */
+  endpointsOf(network: string): { sandbox: Sandbox, endpoint: Endpoint }[] {
+    return [...this.#sandboxes.values()].flatMap((sandbox) => sandbox.endpoints.filter((endpoint) => endpoint.network === network).map((endpoint) => ({ sandbox, endpoint })))
+  }
+
+  sandbox(id: string): Sandbox | undefined {
+    return this.#sandboxes.get(id)
+  }
+
+  /** Joins a new sandbox to networks, each with what is asked for there, and publishes its ports. Nothing is left of a
+   * failure. */
+  async enter(owner: { id: string, name: string }, wanted: readonly { network: NetworkRecord, settings: EndpointSettings }[], requests: Sandbox['requests']): Promise<Sandbox> {
+    const sandbox: Sandbox = { ...owner, endpoints: [], requests }
+    this.#sandboxes.set(sandbox.id, sandbox)
+    try {
+      for (const { network, settings } of wanted) await this.#join(sandbox, network, settings)
+      await this.#publish(sandbox)
+      return sandbox
+    } catch (error) {
+      await this.leave(sandbox)
+      throw error
+    }
+  }
+
+  /** Takes up a sandbox that lives, after the engine was away. */
+  async restore(sandbox: Sandbox): Promise<void> {
+    this.#sandboxes.set(sandbox.id, sandbox)
+    for (const endpoint of sandbox.endpoints) {
+      const network = this.#networks.get(endpoint.network)
+      if (!network) continue
+      for (const address of addressesOf(endpoint)) poolOf(network, address)?.reserve(address.split('/')[0]!)
+      const driver = this.#deps.driver(network.record.driver)
+      await driver.join(configOf(network.record), endpoint)
+      const requests = endpoint.ports.map(({ protocol, host, port, to }) => ({ protocol, hosts: [host], from: port, last: port, to }))
+      if (requests.length) await driver.publish?.(configOf(network.record), endpoint, requests)
+    }
+  }
+
+  /** Ends a sandbox's places in all networks: its namespace is gone, or about to go. */
+  async leave(sandbox: Sandbox): Promise<void> {
+    if (this.#sandboxes.get(sandbox.id) === sandbox) this.#sandboxes.delete(sandbox.id)
+    for (const endpoint of sandbox.endpoints.splice(0)) await this.#release(endpoint)
+  }
+
+  async #release(endpoint: Endpoint): Promise<void> {
+    const network = this.#networks.get(endpoint.network)
+    if (!network) return
+    await this.#deps.driver(network.record.driver).leave(configOf(network.record), endpoint)
+    for (const address of addressesOf(endpoint)) poolOf(network, address)?.release(address)
+  }
+
+  async #join(sandbox: Sandbox, { id }: NetworkRecord, settings: EndpointSettings): Promise<Endpoint> {
+    const network = this.#networks.get(id)
+    if (!network) throw notFound(`network ${id} not found`)
+    const { record } = network
+    if (sandbox.endpoints.some((endpoint) => endpoint.network === id)) throw forbidden(`endpoint with name ${sandbox.name} already exists in network ${record.name}`)
+    if (settings.mac) macBytes(settings.mac)
+    const addresses: string[] = []
+    try {
+      for (const family of [4, 6] as const) addresses.push(...allocate(network, family, family === 4 ? settings.ipv4 : settings.ipv6))
+      const [ipv4, ipv6] = [4, 6].map((family) => addresses.find((address) => isIP(address.split('/')[0]!) === family))
+      const config: EndpointConfig = { id: randomId(), owner: sandbox.name, mac: settings.mac ?? macFor(ipv4), ipv4, ipv6, options: settings.options }
+      const { prefix, ...joined } = await this.#deps.driver(record.driver).join(configOf(record), config)
+      const taken = new Set(sandbox.endpoints.map((endpoint) => Number(endpoint.interface.replace(/\D/g, ''))))
+      let number = 0
+      while (taken.has(number)) number++
+      const endpoint: Endpoint = { ...config, ...joined, network: id, networkName: record.name, settings, interface: `${prefix}${number}`, ports: [] }
+      sandbox.endpoints.push(endpoint)
+      return endpoint
+    } catch (error) {
+      for (const address of addresses) poolOf(network, address)?.release(address)
+      throw error
+    }
+  }
+
+  /** Publishes a sandbox's ports by the endpoint that reaches other networks, and by no other. */
+  async #publish(sandbox: Sandbox): Promise<void> {
+    const publisher = publisherOf(sandbox)
+    for (const endpoint of sandbox.endpoints) {
+      const { record } = this.#networks.get(endpoint.network)!
+      const driver = this.#deps.driver(record.driver)
+      if (endpoint !== publisher && endpoint.ports.length) {
+        await driver.withdraw?.(configOf(record), endpoint, endpoint.ports)
+        endpoint.ports = []
+      }
+    }
+    if (!publisher || publisher.ports.length || sandbox.requests.length === 0) return
+    const { record } = this.#networks.get(publisher.network)!
+    try {
+      publisher.ports = await this.#deps.driver(record.driver).publish?.(configOf(record), publisher, sandbox.requests) ?? []
+    } catch (error) {
+      if (isKind(error, 'conflict')) throw conflict(`failed to set up container networking: driver failed programming external connectivity on endpoint ${sandbox.name} (${publisher.id}): ${error.message}`, error)
+      throw error
+    }
+  }
+
+  /** Joins a running sandbox, whose process is `pid`, to a further network. */
+  async connect(sandbox: Sandbox, pid: number, network: NetworkRecord, settings: EndpointSettings = noSettings()): Promise<Endpoint> {
+    const endpoint = await this.#join(sandbox, network, settings)
+    try {
+      await runSteps(this.#deps.zygote, this.#deps.directory, `can't connect to network ${network.name}`, (p) => {
+        const pidfd = p.register()
+        p.sys('pre', 'pidfd_open', [pid, 0], { out: pidfd, doing: "find the container's process" })
+        addInterfaces(p, 'pre', { pid, pidfd }, { interfaces: [interfaceOf(sandbox, endpoint)], resolver: false })
+      })
+      await this.#publish(sandbox)
+      return endpoint
+    } catch (error) {
+      sandbox.endpoints.splice(sandbox.endpoints.indexOf(endpoint), 1)
+      await this.#release(endpoint)
+      throw error
+    }
+  }
+
+  /** Takes a running sandbox out of a network. */
+  async disconnect(sandbox: Sandbox, pid: number, network: NetworkRecord): Promise<void> {
+    const endpoint = sandbox.endpoints.find((one) => one.network === network.id)
+    if (!endpoint) throw forbidden(`container ${sandbox.id} is not connected to network ${network.name}`)
+    sandbox.endpoints.splice(sandbox.endpoints.indexOf(endpoint), 1)
+    await removeInterface(this.#deps, pid, endpoint.interface)
+    await this.#release(endpoint)
+    const { ipv4, ipv6 } = gatewaysOf(sandbox)
+    const routes = [ipv4 && { interface: ipv4.interface, gateway: ipv4.gateway4! }, ipv6 && { interface: ipv6.interface, gateway: ipv6.gateway6! }].filter((route) => route !== undefined)
+    if (routes.length) await changeRoutes(this.#deps, pid, routes)
+    await this.#publish(sandbox)
+  }
+
+  /** Gives back what the drivers have, when the engine stops; false where a sandbox lives, which needs it. */
+  async close(): Promise<boolean> {
+    if (this.#sandboxes.size) return false
+    for (const name of new Set(this.list().map(({ driver }) => driver))) await this.#deps.driver(name).close?.()
+    return true
+  }
+}
+
+const addressesOf = ({ ipv4, ipv6 }: Pick<Endpoint, 'ipv4' | 'ipv6'>): string[] => [ipv4, ipv6].filter((address) => address !== undefined)
+
+function poolOf({ pools }: Network, address: string): AddressPool | undefined {
+  return pools.find(({ subnet }) => contains(subnet, address.split('/')[0]!))
+}
+
+/** An address of a family for an endpoint, if its network has that family. */
+function allocate(network: Network, family: 4 | 6, asked: string | undefined): string[] {
+  const { record } = network
+  const pools = network.pools.filter(({ subnet }) => subnet.family === family)
+  if (asked) {
+    if (isIP(asked) !== family) throw invalid(`invalid IPv${family} address: ${asked}`)
+    const pool = poolOf(network, asked)
+    if (!pool) throw invalid(`no configured subnet contains IP address ${asked}`)
+    return [pool.reserve(asked)]
+  }
+  if (pools.length === 0) return []
+  for (const pool of pools) {
+    const address = pool.allocate()
+    if (address) return [address]
+  }
+  throw conflict(`no available IPv${family} addresses on this network's address pools: ${record.name} (${record.id})`)
+}
+
+/** The hardware address that Docker gives: it is the same for the same IPv4 address. */
+function macFor(ipv4: string | undefined): string {
+  const bytes = ipv4 ? addressBytes(ipv4.split('/')[0]!) : Buffer.from(randomId().slice(0, 8), 'hex')
+  return ['02', '42', ...[...bytes].map((byte) => byte.toString(16).padStart(2, '0'))].join(':')
+}

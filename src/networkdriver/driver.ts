@@ -1,0 +1,65 @@
+import type { Interface } from '../libcontainer/network.ts'
+
+/** Addresses that a network has: a subnet, its gateway, which is left out where the network has none. */
+export interface Pool { subnet: string, gateway?: string }
+
+/** A network as its driver sees it. */
+export interface NetworkConfig {
+  id: string
+  name: string
+  internal: boolean
+  options: Readonly<Record<string, string>>
+  ipv4: readonly Pool[]
+  ipv6: readonly Pool[]
+}
+
+export type Protocol = 'tcp' | 'udp' | 'sctp'
+
+/** A port of the host that leads to one of a container. `host` is an address of the host's, 0.0.0.0 or :: for all. */
+export interface PortBinding { protocol: Protocol, host: string, port: number, to: number }
+
+/** What is asked for: the same port of several addresses, the first of a range that is free, or with `from` 0 any. */
+export interface PortRequest { protocol: Protocol, hosts: readonly string[], from: number, last: number, to: number }
+
+/** A sandbox's place in a network, with the addresses that it was given. */
+export interface EndpointConfig {
+  id: string
+  /** Who has it, for errors. */
+  owner: string
+  mac: string
+  /** With prefix. */
+  ipv4?: string | undefined
+  ipv6?: string | undefined
+  options: Readonly<Record<string, string>>
+}
+
+/** What an endpoint is in its sandbox: an interface without name and default routes, and the gateways of those. */
+export interface Joined {
+  link: Interface['link']
+  mtu: number
+  gateway4?: string | undefined
+  gateway6?: string | undefined
+  /** The beginning of the interface's name. */
+  prefix: string
+}
+
+/** Makes networks, and connects sandboxes to them. Its words: `create` once a network, and again after a restart of the
+ * engine, when it may be there already; `join` once for each endpoint, also after a restart; `publish` any number of
+ * times between `join` and `leave`. What is not there is no error to `leave` and `remove`. */
+export interface NetworkDriver {
+  readonly name: string
+  /** Where its networks are known: on this host, or on all that share a store. */
+  readonly scope: 'local' | 'global'
+  /** Refuses options that it can not have, with `invalid`. */
+  check(network: NetworkConfig): void
+  create(network: NetworkConfig): Promise<void>
+  remove(network: NetworkConfig): Promise<void>
+  join(network: NetworkConfig, endpoint: EndpointConfig): Promise<Joined>
+  /** Makes ports of the host lead to an endpoint; all or none of them. Returns them with the ports that they got. */
+  publish?(network: NetworkConfig, endpoint: EndpointConfig, requests: readonly PortRequest[]): Promise<PortBinding[]>
+  withdraw?(network: NetworkConfig, endpoint: EndpointConfig, bindings: readonly PortBinding[]): Promise<void>
+  /** The endpoint is no more, and none of its ports. */
+  leave(network: NetworkConfig, endpoint: EndpointConfig): Promise<void>
+  /** Gives back what the driver has as a whole; networks without endpoints go with it. */
+  close?(): Promise<void>
+}
