@@ -42,7 +42,8 @@ test('neither processes, nor sockets, nor the keyring of the host are seen', () 
   assert.deepEqual(sh('for p in /proc/[0-9]*; do echo ${p#/proc/}; done').out.trim().split('\n'), ['1'])
   assert.match(sh(`kill -0 ${process.pid}`).err, /No such process/)
   assert.equal(sh('grep -c . /proc/net/unix').out, '1\n') // the headings
-  assert.equal(sh('ls /sys/class/net').out, 'lo\n')
+  assert.equal(sh('ls /sys/class/net').out, 'eth0\nlo\n')
+  assert.equal(sh('ls /sys/class/net', '--network', 'none').out, 'lo\n')
   assert.equal(sh('ls /proc/1/root/').out, sh('ls /').out)
 })
 

@@ -8,6 +8,9 @@ export const containerPath = (name: string, rest = ''): string => `/containers/$
 /** The API's path of an image. */
 export const imagePath = (name: string, rest = ''): string => `/images/${encodeURIComponent(name)}${rest}`
 
+/** The API's path of a network. */
+export const networkPath = (name: string, rest = ''): string => `/networks/${encodeURIComponent(name)}${rest}`
+
 /** Splits `host:5000/name:tag` before its tag, which is empty where there is none. */
 export function splitTag(name: string): [repository: string, tag: string] {
   const colon = name.lastIndexOf(':')

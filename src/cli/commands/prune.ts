@@ -27,6 +27,21 @@ async function removeImages({ session, console }: Pick<Invocation, 'session' | '
   return SpaceReclaimed
 }
 
+async function removeNetworks({ session, console }: Pick<Invocation, 'session' | 'console'>, filters: readonly string[]): Promise<void> {
+  const { NetworksDeleted } = await (await session.client()).json<{ NetworksDeleted: string[] | null }>('POST', '/networks/prune', { query: { filters: filtersOf(filters) } })
+  if (NetworksDeleted?.length) console.print(`Deleted Networks:\n${NetworksDeleted.join('\n')}\n`)
+}
+
+export const pruneNetworks = command({
+  usage: '',
+  args: [0, 0],
+  flags,
+  async run(invocation) {
+    const { filter, force } = invocation.flags
+    if (await agreed(invocation.console, force, 'all custom networks not used by at least one container')) await removeNetworks(invocation, filter)
+  },
+})
+
 export const pruneContainers = command({
   usage: '',
   args: [0, 0],
@@ -53,8 +68,10 @@ export const pruneSystem = command({
   flags: { ...flags, all: { type: 'bool', short: 'a', help: 'Remove all unused images not just dangling ones' } },
   async run(invocation) {
     const { all, filter, force } = invocation.flags
-    if (!await agreed(invocation.console, force, `all stopped containers and ${all ? 'all images without a container' : 'all dangling images'}`)) return
-    const space = await removeContainers(invocation, filter) + await removeImages(invocation, filter, all)
+    if (!await agreed(invocation.console, force, `all stopped containers, all networks that no container uses, and ${all ? 'all images without a container' : 'all dangling images'}`)) return
+    let space = await removeContainers(invocation, filter)
+    await removeNetworks(invocation, filter)
+    space += await removeImages(invocation, filter, all)
     invocation.console.print(`Total reclaimed space: ${humanSize(space)}`)
   },
 })
