@@ -48,7 +48,7 @@ let stopped = ''
 before(async () => {
   await daemon.start()
   await daemon.importStarter()
-  const create = async (name: string, Cmd: string[]): Promise<string> => (await daemon.call('POST', `/containers/create?name=${name}`, { Image: 'starter', Cmd, Labels: { a: 'b' }, HostConfig: { Memory: 64 << 20, Binds: ['/tmp:/mnt:ro'] } })).body.Id
+  const create = async (name: string, Cmd: string[]): Promise<string> => (await daemon.call('POST', `/containers/create?name=${name}`, { Image: 'starter', Cmd, Labels: { a: 'b' }, ExposedPorts: { '80/tcp': {}, '81/tcp': {} }, HostConfig: { PortBindings: { '80/tcp': [{ HostIp: '127.0.0.1', HostPort: '0' }] }, Memory: 64 << 20, Binds: ['/tmp:/mnt:ro'] } })).body.Id
   running = await create('running', ['sleep', '1000'])
   stopped = await create('stopped', ['sh', '-c', 'echo > /new; exit 3'])
   for (const id of [running, stopped]) await daemon.call('POST', `/containers/${id}/start`)
@@ -64,6 +64,8 @@ const requests: [string, string, () => string, object?][] = [
   ['POST', '/containers/{id}/wait', () => `/containers/${stopped}/wait`], ['POST', '/containers/{id}/update', () => `/containers/${running}/update`, { Memory: 32 << 20, MemorySwap: 64 << 20 }],
   ['POST', '/containers/create', () => '/containers/create', { Image: 'starter', Cmd: ['true'] }], ['POST', '/containers/{id}/exec', () => `/containers/${running}/exec`, { Cmd: ['true'] }],
   ['GET', '/images/json', () => '/images/json'], ['GET', '/images/{name}/json', () => '/images/starter/json'], ['GET', '/images/{name}/history', () => '/images/starter/history'],
+  ['POST', '/networks/create', () => '/networks/create', { Name: 'made', IPAM: { Config: [{ Subnet: '10.99.0.0/24', IPRange: '10.99.0.128/25', Gateway: '10.99.0.1', AuxiliaryAddresses: { a: '10.99.0.5' } }] }, Options: { 'com.docker.network.driver.mtu': '1400' }, Labels: { a: 'b' } }],
+  ['GET', '/networks', () => '/networks'], ['GET', '/networks/{id}', () => '/networks/bridge'], ['GET', '/networks/{id}', () => '/networks/made'], ['POST', '/networks/prune', () => '/networks/prune'],
   ['POST', '/commit', () => `/commit?container=${stopped}&repo=made`, {}], ['DELETE', '/images/{name}', () => '/images/made'], ['POST', '/containers/prune', () => '/containers/prune'], ['POST', '/images/prune', () => '/images/prune'],
 ]
 
@@ -83,7 +85,7 @@ test('the answer about an exec is as the API defines it', async () => {
 })
 
 test('an error has a message, and the status that the API defines', async () => {
-  for (const [method, path, status] of [['GET', '/containers/nope/json', 404], ['POST', `/containers/${running}/start`, 304], ['POST', '/containers/create?name=running', 400], ['GET', '/images/nope/json', 404], ['DELETE', `/containers/${running}`, 409], ['GET', '/nope', 404], ['GET', '/v1.10/info', 400]] as const) {
+  for (const [method, path, status] of [['GET', '/containers/nope/json', 404], ['POST', `/containers/${running}/start`, 304], ['POST', '/containers/create?name=running', 400], ['GET', '/images/nope/json', 404], ['DELETE', `/containers/${running}`, 409], ['GET', '/networks/nope', 404], ['DELETE', '/networks/bridge', 403], ['POST', '/networks/bridge/connect', 400], ['GET', '/nope', 404], ['GET', '/v1.10/info', 400]] as const) {
     const answer = await daemon.call(method, path)
     assert.equal(answer.status, status, `${method} ${path}: ${answer.text}`)
     if (status !== 304) assert.equal(typeof answer.body.message, 'string')

@@ -39,6 +39,11 @@ export class TestDaemon {
     throw new Error('the daemon does not answer')
   }
 
+  /** The daemon's process. */
+  get pid(): number {
+    return this.#process?.pid ?? 0
+  }
+
   /** Ends the daemon by a signal and waits for its end. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     const child = this.#process
@@ -108,7 +113,7 @@ export class TestDaemon {
   }
 }
 
-const applets = ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'head', 'dd', 'ls', 'mount', 'readlink', 'hostname', 'ps', 'stty', 'tty', 'touch', 'rm', 'mkdir', 'ln', 'seq', 'kill', 'env', 'pwd', 'sha256sum', 'wc', 'grep', 'stat', 'chmod', 'mknod', 'umount']
+const applets = ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'head', 'dd', 'ls', 'mount', 'readlink', 'hostname', 'ps', 'stty', 'tty', 'touch', 'rm', 'mkdir', 'ln', 'seq', 'kill', 'env', 'pwd', 'sha256sum', 'wc', 'grep', 'stat', 'chmod', 'mknod', 'umount', 'ip', 'ping', 'nc', 'nslookup', 'httpd']
 
 /** Fills a directory with a root file system of busybox. */
 export function makeStarter(tree: string): void {

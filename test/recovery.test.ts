@@ -68,6 +68,8 @@ function monitors(): number {
   return readdirSync('/proc').filter((pid) => /^\d+$/.test(pid) && ours(pid)).length
 }
 
+const links = (): string[] => readdirSync('/sys/class/net')
+
 /** The ids of containers that have cgroups, of any engine. */
 const trees = findCgroupTrees().trees
 const cgroups = (): string[] => readdirSync(join(trees.get('pids') ?? trees.get('unified')!, 'berth'), { withFileTypes: true }).filter((entry) => entry.isDirectory()).map(({ name }) => name)
@@ -78,6 +80,7 @@ const steps: Record<string, (id: string) => Promise<unknown>> = {
   'create.files': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),
   'create.record': () => daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'] }),
   'start.begin': (id) => daemon.call('POST', `/containers/${id}/start`),
+  'start.networks': (id) => daemon.call('POST', `/containers/${id}/start`),
   'start.assembled': (id) => daemon.call('POST', `/containers/${id}/start`),
   'start.started': (id) => daemon.call('POST', `/containers/${id}/start`),
   'start.recorded': (id) => daemon.call('POST', `/containers/${id}/start`),
@@ -104,7 +107,7 @@ for (const [step, act] of Object.entries(steps)) {
   test(`an engine killed at ${step} comes back to a true state, and nothing leaks`, async () => {
     await daemon.stop()
     await daemon.start({ BERTH_FAILPOINT: step })
-    const others = cgroups()
+    const [others, otherLinks] = [cgroups(), links()]
     const created = await daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['sleep', '1000'] }).catch(() => undefined)
     await act(created?.body.Id).catch(() => undefined) // the connection breaks with the engine
     await daemon.ended()
@@ -123,6 +126,8 @@ for (const [step, act] of Object.entries(steps)) {
     assert.equal(monitors(), 0)
     assert.deepEqual(readdirSync(join(daemon.directory, 'run/containers')), [])
     assert.deepEqual(cgroups().filter((id) => !others.includes(id)), [])
+    for (let tries = 0; tries < 50 && links().some((link) => !otherLinks.includes(link)); tries++) await sleep(20) // they go with their namespace
+    assert.deepEqual(links().filter((link) => !otherLinks.includes(link)), [])
     const layers = readdirSync(join(daemon.directory, 'data/overlay')).filter((name) => name !== 'l')
     assert.equal(layers.length, 1) // the image's
   })

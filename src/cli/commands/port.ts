@@ -9,7 +9,8 @@ export const port = command({
     const { NetworkSettings: { Ports } } = await (await session.client()).json<{ NetworkSettings: { Ports: Record<string, { HostIp: string, HostPort: string }[] | null> | null } }>('GET', containerPath(name!, '/json'))
     const show = ({ HostIp, HostPort }: { HostIp: string, HostPort: string }): string => `${HostIp.includes(':') ? `[${HostIp}]` : HostIp}:${HostPort}`
     if (wanted === undefined) {
-      for (const [from, bindings] of Object.entries(Ports ?? {})) for (const binding of bindings ?? []) console.print(`${from} -> ${show(binding)}`)
+      const sorted = Object.entries(Ports ?? {}).toSorted(([a], [b]) => a.localeCompare(b, 'en', { numeric: true }))
+      for (const [from, bindings] of sorted) for (const binding of bindings ?? []) console.print(`${from} -> ${show(binding)}`)
       return
     }
     const key = wanted.includes('/') ? wanted : `${wanted}/tcp`

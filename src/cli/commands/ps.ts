@@ -56,9 +56,12 @@ function rowOf(container: Summary, whole: boolean): Row {
   }
 }
 
+/** As Go compares strings: `0.0.0.0` comes before `::`. */
+const order = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+
 /** Ports as `docker ps` shows them: `0.0.0.0:8080->80/tcp, 90/udp`, neighbours put together. */
 export function portsText(ports: readonly Port[]): string {
-  const sorted = ports.toSorted((a, b) => a.PrivatePort - b.PrivatePort || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || (a.IP ?? '').localeCompare(b.IP ?? '') || a.Type.localeCompare(b.Type))
+  const sorted = ports.toSorted((a, b) => a.PrivatePort - b.PrivatePort || (a.PublicPort ?? 0) - (b.PublicPort ?? 0) || order(a.IP ?? '', b.IP ?? '') || a.Type.localeCompare(b.Type))
   const groups: { ip: string, type: string, from: number, to: number, publicFrom: number | undefined }[] = []
   for (const { IP = '', PrivatePort, PublicPort, Type } of sorted) {
     const before = groups.find((group) => group.ip === IP && group.type === Type && group.to === PrivatePort - 1 && (group.publicFrom === undefined ? PublicPort === undefined : PublicPort === group.publicFrom + PrivatePort - group.from && group.publicFrom === group.from))

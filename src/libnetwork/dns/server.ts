@@ -124,13 +124,11 @@ function askByUdp(server: string, query: Buffer): Promise<Buffer> {
     }
     const timer = setTimeout(() => end(() => reject(new Error(`no answer from ${server}`))), TIMEOUT)
     socket.on('error', (error) => end(() => reject(error)))
-    // connected, it takes answers from nobody else
-    socket.connect(53, server, () => {
-      socket.on('message', (response) => {
-        if (response.length >= 2 && response.readUInt16BE(0) === query.readUInt16BE(0)) end(() => resolve(response))
-      })
-      socket.send(query)
+    socket.on('message', (response) => {
+      if (response.length >= 2 && response.readUInt16BE(0) === query.readUInt16BE(0)) end(() => resolve(response))
     })
+    socket.on('connect', () => socket.send(query))
+    socket.connect(53, server) // connected, it takes answers from nobody else
   })
 }
 
