@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto'
-import { existsSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { readIfThere } from '../lib/files.ts'
-import { Requests } from '../libcontainer/network.ts'
 import { Networks, type NetworkRequest } from '../libnetwork/controller.ts'
-import { deleteLink } from '../netlink/link.ts'
+import type { Link } from '../netlink/link.ts'
 import { networkDrivers } from '../networkdriver/drivers.ts'
-import { runSteps, type Zygote } from '../sys/zygote.ts'
+import { listLinks, removeLink } from '../networkdriver/links.ts'
+import { NetlinkSocket } from '../sys/netlink.ts'
+import type { Zygote } from '../sys/zygote.ts'
 import type { DaemonOptions, NetworkOptions } from './options.ts'
 
 const MARK = 'berth:'
@@ -18,11 +19,11 @@ interface Hooks { warn: (message: string, error?: unknown) => void }
 /** The networks of a daemon, and what is to be done with the host for them. `close` undoes it. */
 export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, execRoot, network }: DaemonOptions, { warn }: Hooks): Promise<{ networks: Networks, close: () => Promise<void> }> {
   const alias = MARK + dataRoot
-  await sweepBridges(zygote, execRoot)
+  const links = await sweptLinks(zygote, execRoot)
   const kept = join(dataRoot, 'forwarding')
   if (network.forward) turnForwardingOn(kept)
   const driver = networkDrivers({ bridge: {
-    zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(alias),
+    zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(links, alias),
     table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
   } })
   const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, warn })
@@ -48,22 +49,19 @@ function defaultNetwork(options: NetworkOptions): Partial<NetworkRequest> {
   }
 }
 
-const aliasOf = (link: string): string => (readIfThere(`/sys/class/net/${link}/ifalias`) ?? '').trim()
-
 /** The first of berth0, berth1, … that is free, or is ours already. */
-function freeBridge(alias: string): string {
+function freeBridge(links: readonly Link[], alias: string): string {
   for (let number = 0; ; number++) {
-    const name = `berth${number}`
-    if (!existsSync(`/sys/class/net/${name}`) || aliasOf(name) === alias) return name
+    const there = links.find(({ name }) => name === `berth${number}`)
+    if (!there || there.alias === alias) return `berth${number}`
   }
 }
 
-/** Removes the bridges of engines whose data root is gone. */
-async function sweepBridges(zygote: Zygote, directory: string): Promise<void> {
-  for (const link of readdirSync('/sys/class/net')) {
-    const alias = aliasOf(link)
-    if (alias.startsWith(MARK) && !existsSync(alias.slice(MARK.length))) await runSteps(zygote, directory, `can't remove the link ${link}`, (p) => new Requests(p, 'pre').send('remove it', deleteLink(link)))
-  }
+/** The links of this host, without the bridges of engines whose data root is gone, which are removed. */
+async function sweptLinks(zygote: Zygote, directory: string): Promise<Link[]> {
+  using route = new NetlinkSocket('route')
+  for (const { name, alias = '' } of listLinks(route)) if (alias.startsWith(MARK) && !existsSync(alias.slice(MARK.length))) await removeLink(zygote, directory, name)
+  return listLinks(route)
 }
 
 /** Lets the kernel pass packets between links. That this engine did it is kept in a file: then nothing passes that is

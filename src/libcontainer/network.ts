@@ -1,5 +1,5 @@
 import { addressBytes } from '../netlink/address.ts'
-import { LATER, newAddress, newRoute, newVeth, placeOf, setBridgePort, setLink } from '../netlink/link.ts'
+import { LATER, newAddress, newLayered, newRoute, newVeth, placeOf, setBridgePort, setLink, type LayerKind } from '../netlink/link.ts'
 import { Batch, NFPROTO, dnat, equals, immediate, meta, payload, R, verdict } from '../netlink/nft.ts'
 import { be16, u8 } from '../netlink/message.ts'
 import { AT_FDCWD, O_CLOEXEC } from '../sys/fs.ts'
@@ -12,8 +12,11 @@ import { CHILD_PID, type Operand, type Program, type Register, type Stage } from
 export interface Interface {
   /** Its name in the container: `eth` and a number. */
   name: string
-  /** What it is: one end of a pair, whose other end has a name on the host and belongs to a bridge, by index. */
-  link: { kind: 'veth', host: string, bridge: number, hairpin?: boolean, isolated?: boolean }
+  /** What it is: one end of a pair, whose other end has a name on the host and belongs to a bridge, by index; or a link on
+   * top of one of the host's. */
+  link:
+    | { kind: 'veth', host: string, bridge: number, hairpin?: boolean, isolated?: boolean }
+    | { kind: LayerKind, parent: number, mode: number }
   mac: string
   /** 0 leaves the kernel's. */
   mtu: number
@@ -83,6 +86,10 @@ export class Requests {
 export function addInterfaces(p: Program, stage: Stage, target: { pid: Operand, pidfd: Operand }, plan: NetworkPlan): void {
   const outside = new Requests(p, stage)
   for (const { name, link, mac, mtu } of plan.interfaces) {
+    if (link.kind !== 'veth') {
+      outside.send(`make the interface ${name}`, newLayered({ name, mtu, ...link, ...(link.kind === 'macvlan' && { mac }) }, LATER), target.pid)
+      continue
+    }
     outside.send(`make the interface ${name}`, newVeth({ name: link.host, master: link.bridge, mtu, up: true }, { name, mac, mtu }, LATER), target.pid)
     const { hairpin = false, isolated = false } = link
     if (hairpin || isolated) outside.send(`set up the bridge port of ${name}`, setBridgePort({ index: LATER, hairpin, isolated }), outside.indexOf(link.host))

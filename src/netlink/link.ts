@@ -1,11 +1,11 @@
 import { isIP } from 'node:net'
 import { addressBytes, bitsOf, macBytes, parseSubnet, type Family } from './address.ts'
-import { NLM_F, encodeAttributes, encodeMessage, parseAttributes, textOf, u8, type Attributes } from './message.ts'
+import { NLM_F, encodeAttributes, encodeMessage, parseAttributes, textOf, u16, u8, type Attributes } from './message.ts'
 
 /** rtnetlink(7): links, addresses, routes. Each function packs one request. */
 
 const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const
-const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, MASTER: 10, LINKINFO: 18, NET_NS_PID: 19, IFALIAS: 20 } as const
+const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, NET_NS_PID: 19, IFALIAS: 20 } as const
 const [IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER] = [1, 2, 1]
 const IFF_UP = 1
 const [AF_INET, AF_INET6] = [2, 10]
@@ -58,6 +58,24 @@ export function newVeth(here: LinkOptions, there: LinkOptions, pid: number): Buf
   ])
 }
 
+/** Links on top of others. */
+export type LayerKind = 'macvlan' | 'ipvlan'
+
+/** A link on top of another, by index; with `pid` in the network namespace of that process. `mode` is that of
+ * linux/if_link.h. */
+export function newLayered(options: LinkOptions & { kind: LayerKind, parent: number, mode: number }, pid?: number): Buffer {
+  const { kind, parent, mode } = options
+  return encodeMessage(RTM.NEWLINK, CREATE, linkHeader(), [
+    ...linkAttributes(options), [IFLA.LINK, parent], [IFLA.NET_NS_PID, pid],
+    [IFLA.LINKINFO, [[IFLA_INFO_KIND, kind], [IFLA_INFO_DATA, [[1, kind === 'macvlan' ? mode : u16(mode)]]]]], // IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE
+  ])
+}
+
+/** A VLAN of a link, by its tag (IEEE 802.1Q). */
+export function newVlan({ name, parent, tag }: { name: string, parent: number, tag: number }): Buffer {
+  return encodeMessage(RTM.NEWLINK, CREATE, linkHeader(), [[IFLA.IFNAME, name], [IFLA.LINK, parent], [IFLA.LINKINFO, [[IFLA_INFO_KIND, 'vlan'], [IFLA_INFO_DATA, [[1, u16(tag)]]]]]])
+}
+
 /** A bridge. */
 export function newBridge(options: LinkOptions): Buffer {
   return encodeMessage(RTM.NEWLINK, CREATE, linkHeader({ up: options.up ?? false }), [...linkAttributes(options), [IFLA.LINKINFO, [[IFLA_INFO_KIND, 'bridge']]]])
@@ -84,6 +102,11 @@ export function deleteLink(name: string): Buffer {
 /** Asks for the link of a name. */
 export function getLink(name: string): Buffer {
   return encodeMessage(RTM.GETLINK, NLM_F.REQUEST, linkHeader(), [[IFLA.IFNAME, name]])
+}
+
+/** Asks for all links. */
+export function getLinks(): Buffer {
+  return encodeMessage(RTM.GETLINK, NLM_F.REQUEST | NLM_F.DUMP, linkHeader())
 }
 
 export interface Link { index: number, name: string, alias: string | undefined, master: number | undefined, mac: string }

@@ -3,12 +3,12 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { codeOf, conflict, invalid, system } from '../../lib/errors.ts'
 import { KeyedLock } from '../../lib/lock.ts'
-import { deleteLink, getLink, newAddress, newBridge, parseLink, setLink, type Link } from '../../netlink/link.ts'
-import { Requests } from '../../libcontainer/network.ts'
+import { newAddress, newBridge, setLink, type Link } from '../../netlink/link.ts'
 import { NetlinkSocket } from '../../sys/netlink.ts'
-import { runSteps, type Zygote } from '../../sys/zygote.ts'
+import type { Zygote } from '../../sys/zygote.ts'
 import type { EndpointConfig, NetworkConfig, NetworkDriver, PortBinding } from '../driver.ts'
 import { Firewall, type Published } from './firewall.ts'
+import { findLink, removeLink } from '../links.ts'
 import type { Target } from './holders.ts'
 import { PortTable } from './ports.ts'
 
@@ -46,15 +46,7 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
   const ports = new PortTable({ hold: options.userlandProxy })
   const lock = new KeyedLock()
 
-  const find = (name: string): Link | undefined => {
-    try {
-      const [answer] = route.request(`look for the link ${name}`, getLink(name))
-      return answer && parseLink(answer.body)
-    } catch (error) {
-      if (codeOf(error) === 'ENODEV') return undefined
-      throw error
-    }
-  }
+  const find = (name: string): Link | undefined => findLink(route, name)
   const bridgeOf = (network: NetworkConfig): string => network.options[OPTION.name] ?? (network.options[OPTION.isDefault] === 'true' ? options.defaultBridge : `br-${network.id.slice(0, 12)}`)
   const flag = (network: NetworkConfig, name: string, otherwise: boolean): boolean => {
     const text = network.options[name]
@@ -69,7 +61,7 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
     return Number(text)
   }
   const remove = async (name: string): Promise<void> => {
-    if (find(name)) await runSteps(zygote, directory, `can't remove the link ${name}`, (p) => new Requests(p, 'pre').send('remove it', deleteLink(name)))
+    if (find(name)) await removeLink(zygote, directory, name)
   }
   const sysctl = (path: string, value: string): void => {
     try {
