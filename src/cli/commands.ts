@@ -72,6 +72,7 @@ export const entries: readonly Entry[] = [
   only('network connect', 'Connect a container to a network', async () => (await import('./commands/network.ts')).connect),
   only('network create', 'Create a network', async () => (await import('./commands/network.ts')).create),
   only('network disconnect', 'Disconnect a container from a network', async () => (await import('./commands/network.ts')).disconnect),
+  only('network impair', 'Limit and worsen what a container sends and receives', async () => (await import('./commands/network.ts')).impair),
   only('network inspect', 'Show all that is known of networks', async () => (await import('./commands/inspect.ts')).inspectNetworks),
   only('network ls', 'List networks', async () => (await import('./commands/network.ts')).ls, 'network list'),
   only('network prune', 'Remove all networks that no container uses', async () => (await import('./commands/prune.ts')).pruneNetworks),

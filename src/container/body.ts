@@ -77,7 +77,9 @@ export type ContainerConfig = Omit<v.InferOutput<typeof createBody>, 'HostConfig
 export type HostConfig = v.InferOutput<v.ObjectSchema<typeof hostConfig, undefined>>
 export type CreateBody = v.InferOutput<typeof createBody>
 
-const updateBody = v.object({ ...resources, RestartPolicy: v.nullish(v.object({ Name: text, MaximumRetryCount: whole })) })
+const ports = v.nullish(v.record(string, v.nullish(v.array(port), [])), {})
+/** The API's, and ports to be published and withdrawn. */
+const updateBody = v.object({ ...resources, PublishAdd: ports, PublishRm: ports, RestartPolicy: v.nullish(v.object({ Name: text, MaximumRetryCount: whole })) })
 export type UpdateBody = v.InferOutput<typeof updateBody>
 
 const execBody = v.object({
@@ -100,6 +102,8 @@ function parse<Schema extends v.GenericSchema>(schema: Schema, body: unknown): v
 const connectBody = v.object({ Container: string, EndpointConfig: v.nullish(endpoint) })
 const disconnectBody = v.object({ Container: string, Force: flag })
 
+const impairBody = v.object({ Container: string, Rate: whole, Delay: whole, Jitter: whole, Loss: v.nullish(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0) })
+export const parseImpairBody = (body: unknown): v.InferOutput<typeof impairBody> => parse(impairBody, body)
 export const parseConnectBody = (body: unknown): v.InferOutput<typeof connectBody> => parse(connectBody, body)
 export const parseDisconnectBody = (body: unknown): v.InferOutput<typeof disconnectBody> => parse(disconnectBody, body)
 export const parseCreateBody = (body: unknown): CreateBody => parse(createBody, body)

@@ -8,8 +8,9 @@ import { hostResolvConf } from '../libnetwork/host.ts'
 import { namesFor } from '../libnetwork/names.ts'
 import { userDefined, type NetworkRecord } from '../libnetwork/network.ts'
 import { noSettings, planOf, type Endpoint, type EndpointSettings, type Sandbox } from '../libnetwork/sandbox.ts'
-import type { PortRequest, Protocol } from '../networkdriver/driver.ts'
+import type { PortBinding, PortRequest, Protocol } from '../networkdriver/driver.ts'
 import { macBytes } from '../netlink/address.ts'
+import type { Impairment } from '../netlink/qdisc.ts'
 import type { ContainerConfig, EndpointBody, HostConfig } from './body.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
@@ -216,4 +217,42 @@ export async function disconnectContainer(deps: ContainerDeps, container: Contai
   record.networks.splice(at, 1)
   if (container.process) writeNameFiles(deps, record)
   deps.containers.save(container)
+}
+
+/** Changes what is done to a container's packets in a network, now and whenever it runs; undefined for nothing. */
+export async function impairContainer(deps: ContainerDeps, container: Container, network: NetworkRecord, impairment: Impairment | undefined): Promise<void> {
+  using _held = await deps.lock.hold(container.id)
+  const membership = container.record.networks.find(({ id }) => id === network.id)
+  if (!membership) throw forbidden(`container ${container.id} is not connected to network ${network.name}`)
+  const sandbox = deps.networks.sandbox(container.id)
+  if (sandbox && container.process) await deps.networks.impair(sandbox, container.process.pid, network, impairment)
+  membership.settings.impairment = impairment
+  deps.containers.save(container)
+}
+
+/** Publishes further ports of a container and withdraws others, now and whenever it runs. A binding to be withdrawn
+ * names as much of address and port as it likes. The caller holds the lock. */
+export async function changePorts(deps: ContainerDeps, container: Container, add: HostConfig['PortBindings'], remove: HostConfig['PortBindings']): Promise<void> {
+  const { record } = container
+  if (!hasNetworks(record.host.NetworkMode)) throw invalid(`container ${record.name} has no network of its own that could publish ports`)
+  const names = (wanted: { HostIp: string, HostPort: string }, host: string, port: string): boolean => (!wanted.HostIp || wanted.HostIp === host) && (!wanted.HostPort || wanted.HostPort === port)
+  const next: HostConfig['PortBindings'] = Object.fromEntries(Object.entries(record.host.PortBindings).map(([port, bindings]) => [port, [...bindings]]))
+  for (const [port, wanted] of Object.entries(remove)) {
+    if (!next[port]) throw invalid(`container ${record.name} does not publish port ${port}`)
+    next[port] = wanted.length ? next[port].filter(({ HostIp, HostPort }) => !wanted.some((one) => names(one, HostIp, HostPort))) : []
+    if (next[port].length === 0) delete next[port]
+  }
+  for (const [port, bindings] of Object.entries(add)) next[port] = [...next[port] ?? [], ...bindings.length ? bindings : [{ HostIp: '', HostPort: '' }]]
+  const requests = portRequestsOf(deps, record.config, { ...record.host, PortBindings: next })
+  const sandbox = deps.networks.sandbox(container.id)
+  if (sandbox) {
+    const goes = ({ protocol, host, port, to }: PortBinding): boolean => {
+      const wanted = remove[`${to}/${protocol}`]
+      return wanted !== undefined && (wanted.length === 0 || wanted.some((one) => names(one, host, String(port))))
+    }
+    await deps.networks.changePorts(sandbox, portRequestsOf(deps, record.config, { ...record.host, PublishAllPorts: false, PortBindings: add }), goes, requests)
+    record.endpoints = sandbox.endpoints
+  }
+  record.host.PortBindings = next
+  for (const port of Object.keys(add)) record.config.ExposedPorts[port] ??= {}
 }

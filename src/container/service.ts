@@ -9,7 +9,7 @@ import type { LogQuery } from '../logdriver/driver.ts'
 import type { Call, Route } from '../server/router.ts'
 import { acceptWebSocket } from '../server/websocket.ts'
 import { attach, checkAttachable, type AttachOptions } from './attach.ts'
-import { parseConnectBody, parseCreateBody, parseDisconnectBody, parseExecBody, parseExecStartBody, parseUpdateBody } from './body.ts'
+import { parseConnectBody, parseCreateBody, parseDisconnectBody, parseExecBody, parseExecStartBody, parseImpairBody, parseUpdateBody } from './body.ts'
 import { commitContainer } from './commit.ts'
 import type { Container, WaitCondition } from './container.ts'
 import { copyIn, copyOut, statPath } from './copy.ts'
@@ -18,7 +18,7 @@ import type { ContainerDeps } from './deps.ts'
 import { ExecStore, execEvent, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
 import { encodeEntry, readLog } from './logs.ts'
-import { connectContainer, disconnectContainer, settingsOf } from './network.ts'
+import { connectContainer, disconnectContainer, impairContainer, settingsOf } from './network.ts'
 import { plumbing } from './plumbing.ts'
 import { pruneContainers } from './prune.ts'
 import { removeContainer } from './remove.ts'
@@ -137,6 +137,15 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       const network = deps.networks.resolve(call.params['network']!)
       const { Container: name, Force } = parseDisconnectBody(await call.json())
       const job: Job<Container, void> = { name: 'network.disconnect', subject: ({ record }) => record.name, run: (container) => disconnectContainer(deps, container, network, Force) }
+      await engine.run(job, containers.resolve(name))
+      call.empty(200)
+    } },
+    { method: 'POST', path: '/networks/:network/impair', async handler(call) {
+      const network = deps.networks.resolve(call.params['network']!)
+      const { Container: name, Rate: rate, Delay: delay, Jitter: jitter, Loss: loss } = parseImpairBody(await call.json())
+      if (rate < 0 || delay < 0 || jitter < 0) throw invalid('Rate, Delay and Jitter can not be negative')
+      const impairment = rate || delay || loss ? { rate, delay, jitter, loss } : undefined
+      const job: Job<Container, void> = { name: 'network.impair', subject: ({ record }) => record.name, run: (container) => impairContainer(deps, container, network, impairment) }
       await engine.run(job, containers.resolve(name))
       call.empty(200)
     } },

@@ -3,6 +3,7 @@ import type { UpdateBody } from './body.ts'
 import type { Container } from './container.ts'
 import { checkPolicyName } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
+import { changePorts } from './network.ts'
 import { checkLimits, resourcesOf } from './limits.ts'
 
 /** Changes limits and the restart policy of a container, running or not. What the body leaves at zero stays as it is.
@@ -11,7 +12,7 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
   using _held = await deps.lock.hold(container.id)
   const warnings: string[] = []
   const { host } = container.record
-  const { RestartPolicy, ...asked } = body
+  const { RestartPolicy, PublishAdd, PublishRm, ...asked } = body
   if (RestartPolicy?.Name) {
     checkPolicyName(RestartPolicy.Name)
     if (host.AutoRemove && RestartPolicy.Name !== 'no') throw conflict('Restart policy cannot be updated because AutoRemove is enabled for the container')
@@ -22,6 +23,10 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
   if (given['Memory'] !== undefined && given['MemorySwap'] === undefined && host.MemorySwap > 0 && host.MemorySwap < next.Memory)
     throw invalid('Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time')
   checkLimits(next, warnings)
+  if (Object.keys(PublishAdd).length || Object.keys(PublishRm).length) {
+    await changePorts(deps, container, PublishAdd, PublishRm)
+    next.PortBindings = host.PortBindings
+  }
   if (container.running) container.cgroup?.update(resourcesOf(next))
   container.record.host = next
   deps.containers.save(container)

@@ -2,6 +2,7 @@ import { addressBytes } from '../netlink/address.ts'
 import { LATER, newAddress, newLayered, newRoute, newVeth, placeOf, setBridgePort, setLink, type LayerKind } from '../netlink/link.ts'
 import { Batch, NFPROTO, dnat, equals, immediate, meta, payload, R, verdict } from '../netlink/nft.ts'
 import { be16, u8 } from '../netlink/message.ts'
+import { deleteQdisc, newQdisc, type Impairment } from '../netlink/qdisc.ts'
 import { AT_FDCWD, O_CLOEXEC } from '../sys/fs.ts'
 import { errno } from '../sys/errno.ts'
 import { protocols } from '../sys/netlink.ts'
@@ -24,6 +25,7 @@ export interface Interface {
   addresses: readonly string[]
   /** To a network straight by this link, or by a gateway; without `to` the default. */
   routes: readonly { to?: string, gateway?: string }[]
+  impairment?: Impairment | undefined
 }
 
 /** What a container's network namespace gets when it begins. */
@@ -85,7 +87,7 @@ export class Requests {
  * the other: that of the process `pid`, of which `pidfd` is a descriptor. */
 export function addInterfaces(p: Program, stage: Stage, target: { pid: Operand, pidfd: Operand }, plan: NetworkPlan): void {
   const outside = new Requests(p, stage)
-  for (const { name, link, mac, mtu } of plan.interfaces) {
+  for (const { name, link, mac, mtu, impairment } of plan.interfaces) {
     if (link.kind !== 'veth') {
       outside.send(`make the interface ${name}`, newLayered({ name, mtu, ...link, ...(link.kind === 'macvlan' && { mac }) }, LATER), target.pid)
       continue
@@ -93,20 +95,36 @@ export function addInterfaces(p: Program, stage: Stage, target: { pid: Operand, 
     outside.send(`make the interface ${name}`, newVeth({ name: link.host, master: link.bridge, mtu, up: true }, { name, mac, mtu }, LATER), target.pid)
     const { hairpin = false, isolated = false } = link
     if (hairpin || isolated) outside.send(`set up the bridge port of ${name}`, setBridgePort({ index: LATER, hairpin, isolated }), outside.indexOf(link.host))
+    if (impairment) outside.send(`impair ${name}`, newQdisc(LATER, impairment), outside.indexOf(link.host))
   }
   outside.close()
   p.sys(stage, 'setns', [target.pidfd, CLONE.network], { doing: 'enter the network namespace' })
   const inside = new Requests(p, stage)
   inside.send('raise lo', setLink({ index: 1, up: true }))
-  for (const { name, addresses, routes } of plan.interfaces) {
+  for (const { name, addresses, routes, impairment } of plan.interfaces) {
     const index = inside.indexOf(name)
     if (!addresses.some((address) => address.includes(':'))) disableIPv6(p, stage, name)
     for (const address of addresses) inside.send(`give ${name} the address ${address}`, newAddress(LATER, address), index)
+    if (impairment) inside.send(`impair ${name}`, newQdisc(LATER, impairment), index)
     inside.send(`raise ${name}`, setLink({ index: LATER, up: true }), index)
     for (const { to, gateway } of routes) inside.send(`set the route to ${to ?? 'other networks'} by ${gateway ?? name}`, newRoute({ to, gateway, index: LATER }), index)
   }
   inside.close()
   if (plan.resolver) openResolver(p, stage)
+}
+
+/** The steps that change what is done to an interface's packets, in both directions where it has an end on the host. They
+ * begin in the host's namespace, and leave their process in the other, of which `pidfd` is a process. */
+export function impairInterface(p: Program, stage: Stage, pidfd: Operand, { name, link }: Pick<Interface, 'name' | 'link'>, impairment: Impairment | undefined): void {
+  const request = impairment ? newQdisc(LATER, impairment) : deleteQdisc(LATER)
+  const doing = `impair ${name}`
+  if (link.kind === 'veth') {
+    const outside = new Requests(p, stage)
+    outside.send(doing, request, outside.indexOf(link.host))
+  }
+  p.sys(stage, 'setns', [pidfd, CLONE.network], { doing: 'enter the network namespace' })
+  const inside = new Requests(p, stage)
+  inside.send(doing, request, inside.indexOf(name))
 }
 
 /** An interface without addresses of IPv6 has no link-local one either. */

@@ -1,11 +1,12 @@
 import { isIP } from 'node:net'
-import { conflict, forbidden, invalid, isKind, notFound } from '../lib/errors.ts'
+import { codeOf, conflict, forbidden, invalid, isKind, notFound, unsupported } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
-import { addInterfaces } from '../libcontainer/network.ts'
+import { addInterfaces, impairInterface } from '../libcontainer/network.ts'
 import { addressBytes, contains, macBytes, overlap, parseSubnet } from '../netlink/address.ts'
-import type { EndpointConfig, NetworkDriver } from '../networkdriver/driver.ts'
+import type { Impairment } from '../netlink/qdisc.ts'
+import type { EndpointConfig, NetworkDriver, PortBinding } from '../networkdriver/driver.ts'
 import { runSteps, type Zygote } from '../sys/zygote.ts'
 import { changeRoutes, removeInterface } from './change.ts'
 import { hostSubnets } from './host.ts'
@@ -294,6 +295,44 @@ export class Networks {
     const routes = [ipv4 && { interface: ipv4.interface, gateway: ipv4.gateway4! }, ipv6 && { interface: ipv6.interface, gateway: ipv6.gateway6! }].filter((route) => route !== undefined)
     if (routes.length) await changeRoutes(this.#deps, pid, routes)
     await this.#publish(sandbox)
+  }
+
+  /** Changes what is done to the packets of a running sandbox in a network; undefined for nothing. */
+  async impair(sandbox: Sandbox, pid: number, network: NetworkRecord, impairment: Impairment | undefined): Promise<void> {
+    const endpoint = sandbox.endpoints.find((one) => one.network === network.id)
+    if (!endpoint) throw forbidden(`container ${sandbox.id} is not connected to network ${network.name}`)
+    if (!impairment && !endpoint.settings.impairment) return
+    try {
+      await runSteps(this.#deps.zygote, this.#deps.directory, `can't impair network ${network.name}`, (p) => {
+        const pidfd = p.register()
+        p.sys('pre', 'pidfd_open', [pid, 0], { out: pidfd, doing: "find the container's process" })
+        impairInterface(p, 'pre', pidfd, { name: endpoint.interface, link: endpoint.link }, impairment)
+      })
+    } catch (error) {
+      if (codeOf((error as Error).cause) === 'ENOENT') throw unsupported('this kernel has no netem, which delays and loses packets (CONFIG_NET_SCH_NETEM); a rate alone needs none', error)
+      throw error
+    }
+    endpoint.settings.impairment = impairment
+  }
+
+  /** Publishes further ports of a running sandbox, and withdraws others; all or none of the new ones. */
+  async changePorts(sandbox: Sandbox, add: Sandbox['requests'], remove: (binding: PortBinding) => boolean, requests: Sandbox['requests']): Promise<void> {
+    const publisher = publisherOf(sandbox)
+    if (!publisher) throw forbidden(`container ${sandbox.name} is in no network that publishes ports`)
+    const { record } = this.#networks.get(publisher.network)!
+    const driver = this.#deps.driver(record.driver)
+    if (!driver.publish) throw unsupported(`networks of driver ${record.driver} publish no ports`)
+    const gone = publisher.ports.filter(remove)
+    // what goes away goes first: it may come back in another way
+    await driver.withdraw?.(configOf(record), publisher, gone)
+    publisher.ports = publisher.ports.filter((binding) => !gone.includes(binding))
+    try {
+      publisher.ports.push(...await driver.publish(configOf(record), publisher, add))
+      sandbox.requests = requests
+    } catch (error) {
+      publisher.ports.push(...await driver.publish(configOf(record), publisher, gone.map(({ protocol, host, port, to }) => ({ protocol, hosts: [host], from: port, last: port, to }))))
+      throw error
+    }
   }
 
   /** Gives back what the drivers have, when the engine stops; false where a sandbox lives, which needs it. */

@@ -1,4 +1,5 @@
 import type { EndpointConfig, PortBinding, PortRequest } from '../networkdriver/driver.ts'
+import type { Impairment } from '../netlink/qdisc.ts'
 import type { Interface, NetworkPlan } from '../libcontainer/network.ts'
 
 /** What a container asks for in a network: the API's EndpointSettings. */
@@ -11,6 +12,8 @@ export interface EndpointSettings {
   mac?: string
   ipv4?: string
   ipv6?: string
+  /** What is done to its packets, beyond what the network itself does. */
+  impairment?: Impairment | undefined
 }
 
 export const noSettings = (): EndpointSettings => ({ aliases: [], links: [], options: {}, priority: 0 })
@@ -53,7 +56,7 @@ export function publisherOf(sandbox: Pick<Sandbox, 'endpoints'>): Endpoint | und
 export function interfaceOf(sandbox: Pick<Sandbox, 'endpoints'>, endpoint: Endpoint): Interface {
   const { ipv4, ipv6 } = gatewaysOf(sandbox)
   return {
-    name: endpoint.interface, link: endpoint.link, mac: endpoint.mac, mtu: endpoint.mtu, addresses: [endpoint.ipv4, endpoint.ipv6].filter((address) => address !== undefined),
+    name: endpoint.interface, link: endpoint.link, mac: endpoint.mac, mtu: endpoint.mtu, addresses: [endpoint.ipv4, endpoint.ipv6].filter((address) => address !== undefined), impairment: endpoint.settings.impairment,
     routes: [...(ipv4 === endpoint ? [{ gateway: ipv4.gateway4! }] : []), ...(ipv6 === endpoint ? [{ gateway: ipv6.gateway6! }] : [])],
   }
 }

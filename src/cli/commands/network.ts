@@ -123,3 +123,34 @@ export const disconnect = command({
     await (await session.client()).json('POST', networkPath(network!, '/disconnect'), { body: { Container: container, Force: flags.force } })
   },
 })
+
+export const impair = command({
+  usage: 'NETWORK CONTAINER',
+  args: [2, 2],
+  flags: {
+    delay: { type: 'duration', help: 'How long each packet waits (ns|us|ms|s)' },
+    jitter: { type: 'duration', help: 'By how much the delay varies (ns|us|ms|s)' },
+    loss: { type: 'string', help: 'Part of the packets that is lost, in percent (e.g. 1.5%)' },
+    rate: { type: 'string', help: 'Most bits a second (e.g. 10mbit, 500kbit)' },
+  },
+  details: 'Limits and worsens what a container sends and receives in a network, now and after restarts. Without options all is as it was.',
+  async run({ args: [network, container], flags, session }) {
+    const { delay, jitter, loss, rate } = flags
+    await (await session.client()).json('POST', networkPath(network!, '/impair'), { body: { Container: container, Delay: delay, Jitter: jitter, Loss: parseLoss(loss), Rate: parseRate(rate) } })
+  },
+})
+
+function parseLoss(text: string): number {
+  if (text === '') return 0
+  const percent = Number(text.replace(/%$/, ''))
+  if (!(percent >= 0 && percent <= 100)) throw new ExitError(1, `invalid loss ${JSON.stringify(text)}: it is a percentage`)
+  return percent / 100
+}
+
+/** Bits a second with a unit, as tc(8) has it, in bytes. */
+function parseRate(text: string): number {
+  if (text === '') return 0
+  const [, number = '', unit = ''] = /^(\d+(?:\.\d+)?)([kmg]?)bit$/i.exec(text) ?? []
+  if (!number) throw new ExitError(1, `invalid rate ${JSON.stringify(text)}: a number and bit, kbit, mbit or gbit`)
+  return Math.round(Number(number) * 1000 ** ' kmg'.indexOf(unit.toLowerCase() || ' ') / 8)
+}
