@@ -314,6 +314,19 @@ test('when the daemon stops, no link, rule or setting is left', async () => {
   assert.equal(berth('run', '--rm', '--network', 'last', 'starter', 'true').code, 0)
 })
 
+test('the host itself finds containers by name where it is asked to', async () => {
+  await host.stop()
+  await host.start({}, { flags: ['--host-names', '127.0.0.54:5300'] })
+  ok('run', '-d', '--name', 'found', 'starter', 'sleep', '1000')
+  const dig = (...args: string[]): string => host.onHost('dig', '+short', '+tries=1', '@127.0.0.54', '-p', '5300', ...args).out.trim()
+  assert.equal(dig('found.berth'), addressOf('found'))
+  assert.equal(dig('+tcp', 'found.bridge.berth'), addressOf('found'))
+  assert.equal(dig('-x', addressOf('found')), 'found.bridge.berth.')
+  assert.equal(dig('found'), '')
+  remove('found')
+  assert.equal(dig('found.berth'), '')
+})
+
 test('macvlan: a container is on the link of the host, with an address of its own, and a VLAN is made and removed', () => {
   ok('network', 'create', '-d', 'macvlan', '-o', 'parent=up0', '--subnet', '198.51.100.0/24', '--gateway', '198.51.100.2', '--ip-range', '198.51.100.128/25', 'wire')
   ok('run', '-d', '--name', 'wired', '--network', 'wire', 'starter', 'sleep', '1000')
@@ -347,7 +360,7 @@ test('ipvlan works where the kernel has it, and is refused in words where it has
 
 test('ports of a running container are published and withdrawn, and stay so', () => {
   serve('grows', 'grown', '-p', '8100:80')
-  const get = (port: number): boolean => /^grown/.test(host.outside(...ask('198.51.100.1', port)).out)
+  const get = (port: number): boolean => host.outside(...ask('198.51.100.1', port)).out.startsWith('grown')
   ok('update', '--publish-add', '8101:80', '--publish-add', '127.0.0.1:8102:80', 'grows')
   assert.deepEqual([get(8100), get(8101), get(8102)], [true, true, false])
   assert.match(host.onHost(...ask('127.0.0.1', 8102)).out, /^grown/)

@@ -3,6 +3,8 @@ import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { readIfThere } from '../lib/files.ts'
+import { NameServer } from '../libnetwork/dns/server.ts'
+import { namesForHost } from '../libnetwork/names.ts'
 import { Networks, type NetworkRequest } from '../libnetwork/controller.ts'
 import type { Link } from '../netlink/link.ts'
 import { networkDrivers } from '../networkdriver/drivers.ts'
@@ -28,7 +30,9 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
   } })
   const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, warn })
   await networks.open(network.bridge === 'none' ? undefined : defaultNetwork(network))
+  const names = network.hostNames && new NameServer(network.hostNames, namesForHost(networks), (error) => warn('the name server of the host', error))
   return { networks, async close() {
+    names?.[Symbol.dispose]()
     if (await networks.close()) turnForwardingOff(kept)
   } }
 }

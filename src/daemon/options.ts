@@ -1,5 +1,6 @@
 import { parseArgs } from 'node:util'
 import { existsSync, readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { invalid, messageOf } from '../lib/errors.ts'
@@ -44,6 +45,8 @@ export interface NetworkOptions {
   userlandProxy: boolean
   hostGateway: string
   dns: { servers: string[], search: string[], options: string[] }
+  /** Where the host may ask for names of containers; undefined for nowhere. */
+  hostNames: { address: string, port: number } | undefined
   /** Where the subnets of networks are taken from that name none. */
   spaces: AddressSpace[]
 }
@@ -54,7 +57,7 @@ const flags = {
   label: { type: 'string', multiple: true }, 'config-file': { type: 'string' }, 'live-restore': { type: 'boolean' }, 'userns-remap': { type: 'string' },
   bridge: { type: 'string', short: 'b' }, bip: { type: 'string' }, 'fixed-cidr': { type: 'string' }, 'fixed-cidr-v6': { type: 'string' }, icc: { type: 'boolean' }, 'ip-masq': { type: 'boolean' }, 'ip-forward': { type: 'boolean' },
   ip: { type: 'string' }, ipv6: { type: 'boolean' }, mtu: { type: 'string' }, 'userland-proxy': { type: 'boolean' }, 'host-gateway-ip': { type: 'string' }, 'default-address-pool': { type: 'string', multiple: true },
-  dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true },
+  dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true }, 'host-names': { type: 'string' },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -96,6 +99,15 @@ function asSwitch(word: string): string {
   throw invalid(`invalid argument ${JSON.stringify(value)} for "--${name}" flag`)
 }
 
+/** `ADDRESS[:PORT]`, `[ADDRESS]:PORT`; the port of names is 53. */
+function listenAddress(text: string): { address: string, port: number } | undefined {
+  if (text === '') return undefined
+  const [, bracketed, plain = '', port = '53'] = /^(?:\[([^\]]*)\]|([\d.]*))(?::(\d+))?$/.exec(text) ?? []
+  const address = bracketed ?? plain
+  if (!isIP(address) || Number(port) > 65_535) throw invalid(`invalid address ${JSON.stringify(text)} for --host-names: it is an IP address, and a port after a colon`)
+  return { address, port: Number(port) }
+}
+
 function networkOptions(get: <T>(flag: Flag, otherwise: T) => T): NetworkOptions {
   const mtu = Number(get<string | number>('mtu', '0'))
   if (!Number.isInteger(mtu) || mtu < 0) throw invalid(`invalid default MTU: ${get('mtu', '')}`)
@@ -109,7 +121,7 @@ function networkOptions(get: <T>(flag: Flag, otherwise: T) => T): NetworkOptions
   return {
     bridge: get('bridge', ''), bip: get('bip', ''), fixedCidr: get('fixed-cidr', ''), fixedCidr6: get('fixed-cidr-v6', ''), icc: get('icc', true), masquerade: get('ip-masq', true), forward: get('ip-forward', true),
     ipv6: get('ipv6', false), mtu, publishAddress: get('ip', ''), userlandProxy: get('userland-proxy', true), hostGateway: get('host-gateway-ip', ''),
-    dns: { servers: get('dns', []), search: get('dns-search', []), options: get('dns-opt', []) }, spaces: asked.length ? asked : [...defaultSpaces],
+    dns: { servers: get('dns', []), search: get('dns-search', []), options: get('dns-opt', []) }, hostNames: listenAddress(get('host-names', '')), spaces: asked.length ? asked : [...defaultSpaces],
   }
 }
 

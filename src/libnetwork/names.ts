@@ -33,3 +33,19 @@ export function namesFor(networks: Networks, sandbox: Sandbox, servers: () => re
     servers: () => (sandbox.endpoints.some(({ gateway4, gateway6 }) => gateway4 || gateway6) ? servers() : []),
   }
 }
+
+/** What the host's name server knows: every container, as NAME.berth and NAME.NETWORK.berth. It asks nobody else. */
+export function namesForHost(networks: Networks): Names {
+  const everybody = () => networks.list().flatMap(({ id }) => networks.endpointsOf(id))
+  return {
+    lookup(name) {
+      const matching = everybody().filter(({ sandbox, endpoint }) => namesOf(sandbox, endpoint).some((one) => [`${one}.berth`, `${one}.${endpoint.networkName}.berth`].includes(name.replace(/\.$/, ''))))
+      return matching.length ? { ipv4: matching.flatMap(({ endpoint }) => bare(endpoint.ipv4)), ipv6: matching.flatMap(({ endpoint }) => bare(endpoint.ipv6)) } : undefined
+    },
+    reverse(address) {
+      const found = everybody().find(({ endpoint }) => bare(endpoint.ipv4)[0] === address || bare(endpoint.ipv6)[0] === address)
+      return found && `${found.sandbox.name}.${found.endpoint.networkName}.berth`
+    },
+    servers: () => [],
+  }
+}

@@ -24,20 +24,20 @@ export class NameServer implements Disposable {
   readonly #connections = new Set<Socket>()
   #waiting = 0
 
-  /** Takes over the descriptors of a UDP socket and of a listening TCP socket. */
-  constructor(descriptors: { udp: number, tcp: number }, names: Names) {
+  /** Listens where it is told: on the descriptors of a UDP socket and of a listening TCP socket, or at an address. */
+  constructor(at: { udp: number, tcp: number } | { address: string, port: number }, names: Names, failed: (error: Error) => void = () => {}) {
     this.#names = names
-    this.#udp = createSocket('udp4')
+    this.#udp = createSocket('address' in at && isIP(at.address) === 6 ? 'udp6' : 'udp4')
     this.#udp.on('message', (query, from) => {
       void this.#answer(query, 'udp').then((response) => {
         if (response) this.#udp.send(response, from.port, from.address)
       })
     })
-    this.#udp.on('error', () => {}) // an answer that could not be sent: whoever asked will ask again
-    this.#udp.bind({ fd: descriptors.udp })
+    this.#udp.on('error', failed) // after the beginning, an answer that could not be sent: whoever asked will ask again
     this.#tcp = createServer((connection) => this.#serve(connection))
-    this.#tcp.on('error', () => {})
-    this.#tcp.listen({ fd: descriptors.tcp })
+    this.#tcp.on('error', failed)
+    this.#udp.bind('address' in at ? { ...at, exclusive: true } : { fd: at.udp })
+    this.#tcp.listen('address' in at ? { host: at.address, port: at.port, exclusive: true } : { fd: at.tcp })
     for (const socket of [this.#udp, this.#tcp]) socket.unref()
   }
 
