@@ -4,7 +4,7 @@ import { TestDaemon } from './daemon.ts'
 /** What a command said. */
 export interface Said { code: number, out: string, err: string }
 
-function execute(command: readonly string[], input = ''): Said {
+export function execute(command: readonly string[], input = ''): Said {
   const [program = '', ...args] = command
   const { status, stdout, stderr } = spawnSync(program, args, { input, timeout: 20_000 })
   return { code: status ?? -1, out: stdout.toString(), err: stderr.toString() }
@@ -32,6 +32,11 @@ export class TestHost extends TestDaemon {
       }
     }
     both(`ip link add up0 type veth peer name up0 netns ${this.#outside}; ip addr add 198.51.100.1/24 dev up0; ip addr add 2001:db8::1/64 dev up0 nodad; ip link set up0 up`, 'ip link set lo up; ip addr add 198.51.100.2/24 dev up0; ip addr add 2001:db8::2/64 dev up0 nodad; ip link set up0 up')
+  }
+
+  /** A process in the host's network namespace. */
+  get keeper(): number {
+    return this.#keeper
   }
 
   /** Runs a command in the host's network namespace. */

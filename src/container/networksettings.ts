@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { namesOf } from '../libnetwork/names.ts'
+import { namesOf } from '../libnetwork/endpointnames.ts'
 import { userDefined } from '../libnetwork/network.ts'
 import type { Endpoint } from '../libnetwork/sandbox.ts'
 import type { Container } from './container.ts'

@@ -104,6 +104,7 @@ async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: 
   // all that live first: whoever is started again must not get their addresses
   const wereUp = new Set(deps.containers.list().filter(({ record: { state: { status } } }) => status === 'running' || status === 'restarting' || status === 'exited'))
   for (const container of deps.containers.list()) await recoverContainer(deps, container)
+  await deps.networks.follow()
   for (const container of deps.containers.list()) {
     const wasUp = wereUp.has(container)
     const { RestartPolicy } = container.record.host

@@ -1,11 +1,17 @@
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { isIP } from 'node:net'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { GraphDB } from '../graphdb/graphdb.ts'
+import { invalid } from '../lib/errors.ts'
 import { readIfThere } from '../lib/files.ts'
+import { randomId } from '../lib/ids.ts'
 import { NameServer } from '../libnetwork/dns/server.ts'
 import { namesForHost } from '../libnetwork/names.ts'
 import { Networks, type NetworkRequest } from '../libnetwork/controller.ts'
+import { Etcd } from '../libnetwork/shared/etcd.ts'
+import { Shared } from '../libnetwork/shared/shared.ts'
 import type { Link } from '../netlink/link.ts'
 import { networkDrivers } from '../networkdriver/drivers.ts'
 import { listLinks, removeLink } from '../networkdriver/links.ts'
@@ -24,17 +30,30 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
   const links = await sweptLinks(zygote, execRoot)
   const kept = join(dataRoot, 'forwarding')
   if (network.forward) turnForwardingOn(kept)
-  const driver = networkDrivers({ bridge: {
+  const cluster = clusterOf(network, dataRoot, warn)
+  const driver = networkDrivers({ address: cluster?.address, bridge: {
     zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(links, alias),
     table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
   } })
-  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, warn })
+  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, shared: cluster?.shared, warn })
   await networks.open(network.bridge === 'none' ? undefined : defaultNetwork(network))
   const names = network.hostNames && new NameServer(network.hostNames, namesForHost(networks), (error) => warn('the name server of the host', error))
   return { networks, async close() {
     names?.[Symbol.dispose]()
     if (await networks.close()) turnForwardingOff(kept)
   } }
+}
+
+/** What this host shares with others. */
+function clusterOf({ clusterStore, clusterAdvertise }: NetworkOptions, dataRoot: string, warn: Hooks['warn']): { shared: Shared, address: string } | undefined {
+  if (!clusterStore && !clusterAdvertise) return undefined
+  if (!clusterStore || !clusterAdvertise) throw invalid('--cluster-store and --cluster-advertise go together')
+  const at = clusterAdvertise.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
+  const address = isIP(at) ? at : networkInterfaces()[at]?.find(({ family }) => family === 'IPv4')?.address
+  if (!address) throw invalid(`--cluster-advertise: ${clusterAdvertise} is neither an address nor a link that has one`)
+  const file = join(dataRoot, 'host-id')
+  if (!existsSync(file)) writeFileSync(file, randomId())
+  return { address, shared: new Shared({ store: new Etcd(clusterStore), host: readFileSync(file, 'utf8'), address, warn }) }
 }
 
 /** What the default network is made of. */

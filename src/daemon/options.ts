@@ -47,6 +47,9 @@ export interface NetworkOptions {
   dns: { servers: string[], search: string[], options: string[] }
   /** Where the host may ask for names of containers; undefined for nowhere. */
   hostNames: { address: string, port: number } | undefined
+  /** The store that hosts share, and this host's address among them: '' for none. */
+  clusterStore: string
+  clusterAdvertise: string
   /** Where the subnets of networks are taken from that name none. */
   spaces: AddressSpace[]
 }
@@ -57,7 +60,7 @@ const flags = {
   label: { type: 'string', multiple: true }, 'config-file': { type: 'string' }, 'live-restore': { type: 'boolean' }, 'userns-remap': { type: 'string' },
   bridge: { type: 'string', short: 'b' }, bip: { type: 'string' }, 'fixed-cidr': { type: 'string' }, 'fixed-cidr-v6': { type: 'string' }, icc: { type: 'boolean' }, 'ip-masq': { type: 'boolean' }, 'ip-forward': { type: 'boolean' },
   ip: { type: 'string' }, ipv6: { type: 'boolean' }, mtu: { type: 'string' }, 'userland-proxy': { type: 'boolean' }, 'host-gateway-ip': { type: 'string' }, 'default-address-pool': { type: 'string', multiple: true },
-  dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true }, 'host-names': { type: 'string' },
+  dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true }, 'host-names': { type: 'string' }, 'cluster-store': { type: 'string' }, 'cluster-advertise': { type: 'string' },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -121,7 +124,7 @@ function networkOptions(get: <T>(flag: Flag, otherwise: T) => T): NetworkOptions
   return {
     bridge: get('bridge', ''), bip: get('bip', ''), fixedCidr: get('fixed-cidr', ''), fixedCidr6: get('fixed-cidr-v6', ''), icc: get('icc', true), masquerade: get('ip-masq', true), forward: get('ip-forward', true),
     ipv6: get('ipv6', false), mtu, publishAddress: get('ip', ''), userlandProxy: get('userland-proxy', true), hostGateway: get('host-gateway-ip', ''),
-    dns: { servers: get('dns', []), search: get('dns-search', []), options: get('dns-opt', []) }, hostNames: listenAddress(get('host-names', '')), spaces: asked.length ? asked : [...defaultSpaces],
+    dns: { servers: get('dns', []), search: get('dns-search', []), options: get('dns-opt', []) }, hostNames: listenAddress(get('host-names', '')), clusterStore: get('cluster-store', ''), clusterAdvertise: get('cluster-advertise', ''), spaces: asked.length ? asked : [...defaultSpaces],
   }
 }
 

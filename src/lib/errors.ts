@@ -42,4 +42,5 @@ export const notFound = (message: string, cause?: unknown): BerthError => new Be
 export const forbidden = (message: string, cause?: unknown): BerthError => new BerthError('forbidden', message, { cause })
 export const conflict = (message: string, cause?: unknown): BerthError => new BerthError('conflict', message, { cause })
 export const unsupported = (message: string, cause?: unknown): BerthError => new BerthError('unsupported', message, { cause })
+export const unavailable = (message: string, cause?: unknown): BerthError => new BerthError('unavailable', message, { cause })
 export const system = (message: string, cause?: unknown): BerthError => new BerthError('system', message, { cause })

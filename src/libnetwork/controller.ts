@@ -1,18 +1,21 @@
 import { isIP } from 'node:net'
-import { codeOf, conflict, forbidden, invalid, isKind, notFound, unsupported } from '../lib/errors.ts'
+import { codeOf, conflict, forbidden, invalid, isKind, notFound, unavailable, unsupported } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { addInterfaces, impairInterface } from '../libcontainer/network.ts'
-import { addressBytes, contains, macBytes, overlap, parseSubnet } from '../netlink/address.ts'
+import { addressBytes, contains, macBytes, overlap, parseSubnet, type Subnet } from '../netlink/address.ts'
 import type { Impairment } from '../netlink/qdisc.ts'
 import type { EndpointConfig, NetworkDriver, PortBinding } from '../networkdriver/driver.ts'
+import { VNI_OPTION } from '../networkdriver/overlay.ts'
 import { runSteps, type Zygote } from '../sys/zygote.ts'
 import { changeRoutes, removeInterface } from './change.ts'
 import { hostSubnets } from './host.ts'
 import { AddressPool, checkPool, freeSubnet, type AddressSpace, type PoolConfig } from './ipam.ts'
+import { namesOf } from './endpointnames.ts'
 import { configOf, predefined, type NetworkRecord } from './network.ts'
 import { gatewaysOf, interfaceOf, noSettings, publisherOf, type Endpoint, type EndpointSettings, type Sandbox } from './sandbox.ts'
+import { nameTaken, type Peer, type Shared } from './shared/shared.ts'
 
 const NAMES = '/networks'
 
@@ -37,6 +40,8 @@ export interface NetworksDeps {
   /** Where FIFOs are meanwhile. */
   directory: string
   spaces: readonly AddressSpace[]
+  /** What is shared with other hosts; undefined where nothing is. */
+  shared: Shared | undefined
   warn: (message: string, error?: unknown) => void
 }
 
@@ -62,17 +67,62 @@ export class Networks {
         this.#forget(record)
         continue
       }
+      this.#know(record)
+      if (record.scope === 'global') continue // made where somebody is in it
       try {
         await this.#add(record)
       } catch (error) {
         this.#deps.warn(`network ${record.name} can't be made`, error)
-        this.#networks.set(record.id, { record, pools: record.pools.map((pool) => new AddressPool(pool)) })
       }
     }
     for (const [name, driver] of [['none', 'null'], ['host', 'host'], ...(bridge ? [['bridge', 'bridge']] : [])] as const) {
       if (this.find(name!)) continue
       await this.create({ name: name!, driver: driver!, internal: false, attachable: false, ipv4: true, ipv6: false, ipamOptions: {}, pools: [], options: {}, labels: {}, ...(name === 'bridge' && bridge) }, true)
     }
+  }
+
+  /** Begins to follow what other hosts do, once the sandboxes of this one are restored. */
+  async follow(): Promise<void> {
+    await this.#deps.shared?.follow({
+      network: async (id, record) => {
+        const known = this.#networks.get(id)?.record
+        if (record && !known) {
+          this.#know(record)
+          this.#keep(record)
+        } else if (!record && known && this.endpointsOf(id).length === 0) {
+          this.#forget(known)
+          await this.#deps.driver(known.driver).remove(configOf(known))
+        }
+      },
+      peer: (peer, there) => Promise.resolve(this.#follow(peer, there)),
+      own: () => new Set([...this.#sandboxes.values()].flatMap(({ endpoints }) => endpoints.map(({ id }) => id))),
+    })
+  }
+
+  #follow(peer: Peer, there: boolean): void {
+    const network = this.#networks.get(peer.network)
+    if (!network) return
+    for (const address of addressesOf(peer)) poolOf(network, address)?.[there ? 'take' : 'release'](address)
+    this.#deps.driver(network.record.driver).peer?.(configOf(network.record), { address: peer.address, mac: peer.mac, addresses: addressesOf(peer).map((address) => address.split('/')[0]!) }, there)
+  }
+
+  /** The places in a network that other hosts' sandboxes have. */
+  peersOf(network: string): Peer[] {
+    return this.#networks.get(network)?.record.scope === 'global' ? this.#deps.shared?.peers(network) ?? [] : []
+  }
+
+  #sharedFor(record: NetworkRecord): Shared | undefined {
+    if (record.scope !== 'global') return undefined
+    if (!this.#deps.shared) throw unavailable(`datastore for scope "global" is not initialized: network ${record.name} needs --cluster-store and --cluster-advertise`)
+    return this.#deps.shared
+  }
+
+  /** Keeps a network in the graph. A name that another has already leads to that. */
+  #keep(record: NetworkRecord): void {
+    this.#deps.graph.transaction(() => {
+      this.#deps.graph.put('network', record.id, record)
+      if (this.#deps.graph.target(NAMES, record.name) === undefined) this.#deps.graph.link(NAMES, record.name, record.id)
+    })
   }
 
   list(): NetworkRecord[] {
@@ -106,19 +156,37 @@ export class Networks {
       id: randomId(), name, created: new Date().toISOString(), driver: driver.name, scope: driver.scope, ipv4: request.ipv4, ipv6: request.ipv6, internal: request.internal, attachable: request.attachable,
       ipamOptions: request.ipamOptions, pools: [], options: request.options, labels: request.labels,
     }
+    const shared = this.#sharedFor(record)
     if (driver.name !== 'host' && driver.name !== 'null') record.pools = this.#poolsFor(request, record.id)
-    await this.#add(record)
+    if (shared) await this.#claim(shared, request, record)
     try {
-      this.#deps.graph.transaction(() => {
-        this.#deps.graph.put('network', record.id, record)
-        this.#deps.graph.link(NAMES, name, record.id)
-      })
+      await this.#add(record)
+      this.#keep(record)
     } catch (error) {
       this.#networks.delete(record.id)
       await driver.remove(configOf(record))
+      await shared?.removeNetwork(record, record.options[VNI_OPTION] ?? '')
       throw error
     }
     return record
+  }
+
+  /** Takes a network's name, subnets and number among all hosts. */
+  async #claim(shared: Shared, request: NetworkRequest, record: NetworkRecord): Promise<void> {
+    const taken: Subnet[] = []
+    for (let number = Number(request.options[VNI_OPTION] ?? 4097); ; ) {
+      record.options = { ...record.options, [VNI_OPTION]: String(number) }
+      const claimed = await shared.claimNetwork(record, String(number))
+      if (claimed === 'done') return
+      if (claimed === 'name') throw nameTaken(record.name)
+      if (claimed === 'number' && request.options[VNI_OPTION] !== undefined) throw conflict(`${VNI_OPTION} ${number} is taken by another network`)
+      if (claimed === 'number') number++
+      else if (request.pools.some(({ subnet }) => subnet)) throw forbidden('invalid pool request: Pool overlaps with other one on this address space (of another host)')
+      else {
+        taken.push(...record.pools.map(({ subnet }) => parseSubnet(subnet)))
+        record.pools = this.#poolsFor(request, record.id, taken)
+      }
+    }
   }
 
   async #add(record: NetworkRecord): Promise<void> {
@@ -126,11 +194,15 @@ export class Networks {
     const config = configOf(record)
     driver.check(config)
     await driver.create(config)
+    this.#know(record)
+  }
+
+  #know(record: NetworkRecord): void {
     this.#networks.set(record.id, { record, pools: record.pools.map((pool) => new AddressPool(pool)) })
   }
 
   /** The subnets of a network: what was asked for, checked against the others, and what is free for the rest. */
-  #poolsFor(request: NetworkRequest, id: string): PoolConfig[] {
+  #poolsFor(request: NetworkRequest, id: string, more: readonly Subnet[] = []): PoolConfig[] {
     const others = this.list().flatMap((record) => record.pools.map((pool) => ({ name: record.name, subnet: parseSubnet(pool.subnet) })))
     const pools: PoolConfig[] = []
     for (const asked of request.pools) {
@@ -146,7 +218,7 @@ export class Networks {
       pools.push(pool)
       others.push({ name: request.name, subnet })
     }
-    const taken = [...others.map(({ subnet }) => subnet), ...hostSubnets()]
+    const taken = [...others.map(({ subnet }) => subnet), ...hostSubnets(), ...more]
     const has = (family: number): boolean => pools.some((pool) => isIP(pool.subnet.split('/')[0]!) === family)
     if (request.ipv4 && !has(4)) pools.push(checkPool({ subnet: freeSubnet(this.#deps.spaces, 4, taken) }))
     // a unique local prefix (RFC 4193), made of the network's id, which is random
@@ -161,6 +233,7 @@ export class Networks {
     const inside = this.endpointsOf(record.id)
     if (inside.length) throw forbidden(`error while removing network: network ${record.name} has active endpoints (${inside.map(({ sandbox, endpoint }) => `name:${JSON.stringify(sandbox.name)} id:${JSON.stringify(endpoint.id.slice(0, 12))}`).join(', ')})`)
     if (!this.#networks.has(record.id)) throw notFound(`network ${record.name} not found`)
+    await this.#sharedFor(record)?.removeNetwork(record, record.options[VNI_OPTION] ?? '')
     this.#forget(record)
     await this.#deps.driver(record.driver).remove(configOf(record))
   }
@@ -202,6 +275,7 @@ export class Networks {
       if (!network) continue
       for (const address of addressesOf(endpoint)) poolOf(network, address)?.reserve(address.split('/')[0]!)
       const driver = this.#deps.driver(network.record.driver)
+      if (network.record.scope === 'global') await driver.create(configOf(network.record))
       await driver.join(configOf(network.record), endpoint)
       const requests = endpoint.ports.map(({ protocol, host, port, to }) => ({ protocol, hosts: [host], from: port, last: port, to }))
       if (requests.length) await driver.publish?.(configOf(network.record), endpoint, requests)
@@ -219,6 +293,7 @@ export class Networks {
     if (!network) return
     await this.#deps.driver(network.record.driver).leave(configOf(network.record), endpoint)
     for (const address of addressesOf(endpoint)) poolOf(network, address)?.release(address)
+    if (network.record.scope === 'global') await this.#deps.shared?.withdraw(endpoint.network, endpoint.id, addressesOf(endpoint))
   }
 
   async #join(sandbox: Sandbox, { id }: NetworkRecord, settings: EndpointSettings): Promise<Endpoint> {
@@ -227,12 +302,20 @@ export class Networks {
     const { record } = network
     if (sandbox.endpoints.some((endpoint) => endpoint.network === id)) throw forbidden(`endpoint with name ${sandbox.name} already exists in network ${record.name}`)
     if (settings.mac) macBytes(settings.mac)
+    const endpointId = randomId()
+    const shared = this.#sharedFor(record)
+    const driver = this.#deps.driver(record.driver)
     const addresses: string[] = []
     try {
-      for (const family of [4, 6] as const) addresses.push(...allocate(network, family, family === 4 ? settings.ipv4 : settings.ipv6))
+      for (const family of [4, 6] as const) addresses.push(...await allocate(network, family, family === 4 ? settings.ipv4 : settings.ipv6, async (address) => shared === undefined || await shared.claimAddress(id, address, endpointId)))
       const [ipv4, ipv6] = [4, 6].map((family) => addresses.find((address) => isIP(address.split('/')[0]!) === family))
-      const config: EndpointConfig = { id: randomId(), owner: sandbox.name, mac: settings.mac ?? macFor(ipv4), ipv4, ipv6, options: settings.options }
-      const { prefix, ...joined } = await this.#deps.driver(record.driver).join(configOf(record), config)
+      const config: EndpointConfig = { id: endpointId, owner: sandbox.name, mac: settings.mac ?? macFor(ipv4), ipv4, ipv6, options: settings.options }
+      if (shared) {
+        await driver.create(configOf(record))
+        for (const peer of shared.peers(id)) this.#follow(peer, true)
+        await shared.announce({ id: endpointId, network: id, sandbox: sandbox.id, names: namesOf(sandbox, { settings }), mac: config.mac, ipv4, ipv6 })
+      }
+      const { prefix, ...joined } = await driver.join(configOf(record), config)
       const taken = new Set(sandbox.endpoints.map((endpoint) => Number(endpoint.interface.replace(/\D/g, ''))))
       let number = 0
       while (taken.has(number)) number++
@@ -241,6 +324,7 @@ export class Networks {
       return endpoint
     } catch (error) {
       for (const address of addresses) poolOf(network, address)?.release(address)
+      await shared?.withdraw(id, endpointId, addresses)
       throw error
     }
   }
@@ -337,8 +421,10 @@ export class Networks {
 
   /** Gives back what the drivers have, when the engine stops; false where a sandbox lives, which needs it. */
   async close(): Promise<boolean> {
+    await this.#deps.shared?.close()
     if (this.#sandboxes.size) return false
-    for (const name of new Set(this.list().map(({ driver }) => driver))) await this.#deps.driver(name).close?.()
+    const used = this.list().filter(({ scope }) => scope === 'local' || this.#deps.shared)
+    for (const name of new Set(used.map(({ driver }) => driver))) await this.#deps.driver(name).close?.()
     return true
   }
 }
@@ -349,21 +435,31 @@ function poolOf({ pools }: Network, address: string): AddressPool | undefined {
   return pools.find(({ subnet }) => contains(subnet, address.split('/')[0]!))
 }
 
-/** An address of a family for an endpoint, if its network has that family. */
-function allocate(network: Network, family: 4 | 6, asked: string | undefined): string[] {
+/** An address of a family for an endpoint, if its network has that family. `claim` says whether nobody on another host
+ * has it. */
+async function allocate(network: Network, family: 4 | 6, asked: string | undefined, claim: (address: string) => Promise<boolean>): Promise<string[]> {
   const { record } = network
-  const pools = network.pools.filter(({ subnet }) => subnet.family === family)
   if (asked) {
     if (isIP(asked) !== family) throw invalid(`invalid IPv${family} address: ${asked}`)
     const pool = poolOf(network, asked)
     if (!pool) throw invalid(`no configured subnet contains IP address ${asked}`)
-    return [pool.reserve(asked)]
+    const address = pool.reserve(asked)
+    if (await claim(address)) return [address]
+    throw conflict('Address already in use (on another host)')
+  }
+  const pools = network.pools.filter(({ subnet }) => subnet.family === family)
+  for (const pool of pools) {
+    for (let address = pool.allocate(); address; address = pool.allocate()) {
+      try {
+        if (await claim(address)) return [address]
+      } catch (error) {
+        pool.release(address)
+        throw error
+      }
+      // another host's: it stays taken here until that host gives it back
+    }
   }
   if (pools.length === 0) return []
-  for (const pool of pools) {
-    const address = pool.allocate()
-    if (address) return [address]
-  }
   throw conflict(`no available IPv${family} addresses on this network's address pools: ${record.name} (${record.id})`)
 }
 

@@ -52,6 +52,11 @@ export class AddressPool {
     return this.#withPrefix(number)
   }
 
+  /** Notes that an address is in use elsewhere. */
+  take(address: string): void {
+    this.#used.add(addressNumber(address.split('/')[0]!))
+  }
+
   /** Gives an address back, with or without its prefix. */
   release(address: string): void {
     this.#used.delete(addressNumber(address.split('/')[0]!))

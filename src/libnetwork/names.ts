@@ -1,34 +1,33 @@
 import type { Names } from './dns/server.ts'
 import type { Networks } from './controller.ts'
 import { userDefined } from './network.ts'
-import type { Endpoint, Sandbox } from './sandbox.ts'
-
-/** The names under which a sandbox is known in a network, its own name first. */
-export function namesOf(sandbox: Pick<Sandbox, 'id' | 'name'>, endpoint: Pick<Endpoint, 'settings'>): string[] {
-  return [...new Set([sandbox.name, ...endpoint.settings.aliases, sandbox.id.slice(0, 12)])]
-}
+import type { Sandbox } from './sandbox.ts'
+import { namesOf } from './endpointnames.ts'
 
 const bare = (address: string | undefined): string[] => (address ? [address.split('/')[0]!] : [])
 
 /** What a sandbox's name server knows: who else is in its user-defined networks, by name, alias, short id, and its links.
  * `servers` are those for the rest, which a sandbox without a way out does not get. */
 export function namesFor(networks: Networks, sandbox: Sandbox, servers: () => readonly string[]): Names {
-  const neighbours = () => sandbox.endpoints.flatMap((own) => (userDefined({ name: own.networkName }) ? networks.endpointsOf(own.network).map((found) => ({ own, ...found })) : []))
+  const neighbours = () => sandbox.endpoints.flatMap((own) => (userDefined({ name: own.networkName }) ? [
+    ...networks.endpointsOf(own.network).map(({ sandbox: other, endpoint }) => ({ own, name: other.name, names: namesOf(other, endpoint), ipv4: endpoint.ipv4, ipv6: endpoint.ipv6 })),
+    ...networks.peersOf(own.network).map(({ names, ipv4, ipv6 }) => ({ own, name: names[0] ?? '', names, ipv4, ipv6 })),
+  ] : []))
   return {
     lookup(name) {
       const plain = name.replace(/\.$/, '')
-      const matching = neighbours().filter(({ own, sandbox: other, endpoint }) => {
-        const known = namesOf(other, endpoint).map((one) => one.toLowerCase())
+      const matching = neighbours().filter(({ own, names }) => {
+        const known = names.map((one) => one.toLowerCase())
         const links = own.settings.links.map((link) => link.split(':')).filter(([target = '', alias = target]) => alias.toLowerCase() === plain && known.includes(target.toLowerCase()))
         // a network's name may follow: `db.backend`
-        return links.length > 0 || known.some((one) => plain === one || plain === `${one}.${endpoint.networkName.toLowerCase()}`)
+        return links.length > 0 || known.some((one) => plain === one || plain === `${one}.${own.networkName.toLowerCase()}`)
       })
       if (matching.length === 0) return undefined
-      return { ipv4: matching.flatMap(({ endpoint }) => bare(endpoint.ipv4)), ipv6: matching.flatMap(({ endpoint }) => bare(endpoint.ipv6)) }
+      return { ipv4: matching.flatMap(({ ipv4 }) => bare(ipv4)), ipv6: matching.flatMap(({ ipv6 }) => bare(ipv6)) }
     },
     reverse(address) {
-      const found = neighbours().find(({ endpoint }) => bare(endpoint.ipv4)[0] === address || bare(endpoint.ipv6)[0] === address)
-      return found && `${found.sandbox.name}.${found.endpoint.networkName}`
+      const found = neighbours().find(({ ipv4, ipv6 }) => bare(ipv4)[0] === address || bare(ipv6)[0] === address)
+      return found && `${found.name}.${found.own.networkName}`
     },
     servers: () => (sandbox.endpoints.some(({ gateway4, gateway6 }) => gateway4 || gateway6) ? servers() : []),
   }

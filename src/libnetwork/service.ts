@@ -86,6 +86,7 @@ export function networkRoutes({ networks, engine, events }: NetworkServiceDeps):
 /** The API's Network. */
 function wire(networks: Networks, record: NetworkRecord, whole: boolean): object {
   const endpoints = whole ? networks.endpointsOf(record.id) : []
+  const peers = whole ? networks.peersOf(record.id) : []
   return {
     Name: record.name, Id: record.id, Created: record.created, Scope: record.scope, Driver: record.driver, EnableIPv4: record.ipv4, EnableIPv6: record.ipv6,
     IPAM: {
@@ -93,7 +94,7 @@ function wire(networks: Networks, record: NetworkRecord, whole: boolean): object
       Config: record.pools.map(({ subnet, range, gateway, auxiliary }) => ({ Subnet: subnet, ...(range && { IPRange: range }), ...(gateway && { Gateway: gateway }), ...(Object.keys(auxiliary).length && { AuxiliaryAddresses: auxiliary }) })),
     },
     Internal: record.internal, Attachable: record.attachable, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false,
-    Containers: Object.fromEntries(endpoints.map(({ sandbox, endpoint }) => [sandbox.id, { Name: sandbox.name, EndpointID: endpoint.id, MacAddress: endpoint.mac, IPv4Address: endpoint.ipv4 ?? '', IPv6Address: endpoint.ipv6 ?? '' }])),
+    Containers: Object.fromEntries(endpoints.map(({ sandbox, endpoint }) => [sandbox.id, { Name: sandbox.name, EndpointID: endpoint.id, MacAddress: endpoint.mac, IPv4Address: endpoint.ipv4 ?? '', IPv6Address: endpoint.ipv6 ?? '' }]).concat(peers.map(({ id, names, mac, ipv4 = '', ipv6 = '' }) => [`ep-${id}`, { Name: names[0] ?? '', EndpointID: id, MacAddress: mac, IPv4Address: ipv4, IPv6Address: ipv6 }]))),
     Options: record.options, Labels: record.labels,
   }
 }

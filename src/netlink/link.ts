@@ -1,10 +1,10 @@
 import { isIP } from 'node:net'
 import { addressBytes, bitsOf, macBytes, parseSubnet, type Family } from './address.ts'
-import { NLM_F, encodeAttributes, encodeMessage, parseAttributes, textOf, u16, u8, type Attributes } from './message.ts'
+import { NLM_F, be16, encodeAttributes, encodeMessage, parseAttributes, textOf, u16, u8, type Attributes } from './message.ts'
 
 /** rtnetlink(7): links, addresses, routes. Each function packs one request. */
 
-const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24 } as const
+const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24, NEWNEIGH: 28, DELNEIGH: 29 } as const
 const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, NET_NS_PID: 19, IFALIAS: 20 } as const
 const [IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER] = [1, 2, 1]
 const IFF_UP = 1
@@ -74,6 +74,39 @@ export function newLayered(options: LinkOptions & { kind: LayerKind, parent: num
 /** A VLAN of a link, by its tag (IEEE 802.1Q). */
 export function newVlan({ name, parent, tag }: { name: string, parent: number, tag: number }): Buffer {
   return encodeMessage(RTM.NEWLINK, CREATE, linkHeader(), [[IFLA.IFNAME, name], [IFLA.LINK, parent], [IFLA.LINKINFO, [[IFLA_INFO_KIND, 'vlan'], [IFLA_INFO_DATA, [[1, u16(tag)]]]]]])
+}
+
+/** A VXLAN tunnel (RFC 7348) from an address of this host, which learns nothing, and answers who has an address that it
+ * was told of. */
+export function newVxlan({ name, id, local, mtu }: { name: string, id: number, local: string, mtu: number }): Buffer {
+  const bytes = addressBytes(local)
+  return encodeMessage(RTM.NEWLINK, CREATE, linkHeader(), [[IFLA.IFNAME, name], [IFLA.MTU, mtu], [IFLA.LINKINFO, [[IFLA_INFO_KIND, 'vxlan'], [IFLA_INFO_DATA, [
+    [1, id], [bytes.length === 4 ? 4 : 17, bytes], [7, u8(0)], [11, u8(1)], [15, be16(4789)], // IFLA_VXLAN_ID, LOCAL, LEARNING, PROXY, PORT
+  ]]]]])
+}
+
+/** struct ndmsg. */
+function neighbourHeader(addressFamily: number, index: number, state: number, flags: number): Buffer {
+  const header = Buffer.alloc(12)
+  header[0] = addressFamily
+  header.writeInt32LE(index, 4)
+  header.writeUInt16LE(state, 8)
+  header[10] = flags
+  return header
+}
+
+const [NUD_NOARP, NUD_PERMANENT, NTF_SELF, NDA_DST, NDA_LLADDR] = [0x40, 0x80, 2, 1, 2]
+const KEEP = CHANGE | NLM_F.CREATE | NLM_F.REPLACE
+
+/** Frames for a hardware address go through a tunnel to a host, or no longer. */
+export function newForwarding({ index, mac, host, remove }: { index: number, mac: string, host: string, remove: boolean }): Buffer {
+  const AF_BRIDGE = 7
+  return encodeMessage(remove ? RTM.DELNEIGH : RTM.NEWNEIGH, remove ? CHANGE : KEEP, neighbourHeader(AF_BRIDGE, index, NUD_NOARP | NUD_PERMANENT, NTF_SELF), [[NDA_LLADDR, macBytes(mac)], [NDA_DST, addressBytes(host)]])
+}
+
+/** The hardware address of a neighbour, for good, or no longer. */
+export function newNeighbour({ index, mac, address, remove }: { index: number, mac: string, address: string, remove: boolean }): Buffer {
+  return encodeMessage(remove ? RTM.DELNEIGH : RTM.NEWNEIGH, remove ? CHANGE : KEEP, neighbourHeader(isIP(address) === 6 ? AF_INET6 : AF_INET, index, NUD_PERMANENT, 0), [[NDA_DST, addressBytes(address)], [NDA_LLADDR, macBytes(mac)]])
 }
 
 /** A bridge. */

@@ -58,6 +58,9 @@ export interface NetworkDriver {
   /** Makes ports of the host lead to an endpoint; all or none of them. Returns them with the ports that they got. */
   publish?(network: NetworkConfig, endpoint: EndpointConfig, requests: readonly PortRequest[]): Promise<PortBinding[]>
   withdraw?(network: NetworkConfig, endpoint: EndpointConfig, bindings: readonly PortBinding[]): Promise<void>
+  /** Another host's endpoint has come, or gone: where it is, and its addresses without prefix. What is not known is no
+   * error. */
+  peer?(network: NetworkConfig, peer: { address: string, mac: string, addresses: readonly string[] }, there: boolean): void
   /** The endpoint is no more, and none of its ports. */
   leave(network: NetworkConfig, endpoint: EndpointConfig): Promise<void>
   /** Gives back what the driver has as a whole; networks without endpoints go with it. */

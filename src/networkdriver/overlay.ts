@@ -1,0 +1,79 @@
+import { codeOf, invalid, unsupported } from '../lib/errors.ts'
+import { newForwarding, newNeighbour, newVxlan, setLink } from '../netlink/link.ts'
+import { NetlinkSocket } from '../sys/netlink.ts'
+import type { Zygote } from '../sys/zygote.ts'
+import type { NetworkConfig, NetworkDriver } from './driver.ts'
+import { findLink, removeLink } from './links.ts'
+
+/** The option that has a network's number in its tunnels (Docker's name). */
+export const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list'
+
+const [BRIDGE, MTU] = ['com.docker.network.bridge.name', 'com.docker.network.driver.mtu']
+const OVERHEAD = 50 // of VXLAN over IPv4 (RFC 7348)
+
+export interface OverlayOptions {
+  zygote: Zygote
+  /** Where FIFOs are meanwhile. */
+  directory: string
+  /** The address of this host by which the others reach it. */
+  address: string
+}
+
+/** Networks of several hosts: on each a bridge, and a VXLAN tunnel between them, which knows who is where: nothing is
+ * learned or flooded, and who has an address is answered on the spot. */
+export function overlayDriver(bridge: NetworkDriver, { zygote, directory, address }: OverlayOptions): NetworkDriver {
+  const route = new NetlinkSocket('route')
+  const made = new Map<string, number>()
+  const tunnelOf = ({ id }: NetworkConfig): string => `vx-${id.slice(0, 12)}`
+  const bridgeOf = ({ id }: NetworkConfig): string => `ov-${id.slice(0, 12)}`
+  const inner = (network: NetworkConfig): NetworkConfig => ({ ...network, options: { [MTU]: String(1500 - OVERHEAD), ...network.options, [BRIDGE]: bridgeOf(network) } })
+
+  return {
+    name: 'overlay',
+    scope: 'global',
+    check(network) {
+      if (network.options['encrypted'] !== undefined) throw unsupported('encrypted overlay networks are not supported')
+      if (network.options[VNI_OPTION] !== undefined && !/^\d+$/.test(network.options[VNI_OPTION])) throw invalid(`invalid ${VNI_OPTION}: ${network.options[VNI_OPTION]}`)
+      bridge.check(inner(network))
+    },
+    async create(network) {
+      if (made.has(network.id)) return
+      await bridge.create(inner(network))
+      const name = tunnelOf(network)
+      if (!findLink(route, name)) route.request(`make the tunnel ${name}`, newVxlan({ name, id: Number(network.options[VNI_OPTION]), local: address, mtu: Number(inner(network).options[MTU]) }))
+      const master = findLink(route, bridgeOf(network))!.index
+      const { index } = findLink(route, name)!
+      route.request(`raise ${name}`, setLink({ index, master, up: true }))
+      made.set(network.id, index)
+    },
+    async remove(network) {
+      made.delete(network.id)
+      if (findLink(route, tunnelOf(network))) await removeLink(zygote, directory, tunnelOf(network))
+      await bridge.remove(inner(network))
+    },
+    join: (network, endpoint) => bridge.join(inner(network), endpoint),
+    publish: (network, endpoint, requests) => bridge.publish!(inner(network), endpoint, requests),
+    withdraw: (network, endpoint, bindings) => bridge.withdraw!(inner(network), endpoint, bindings),
+    leave: (network, endpoint) => bridge.leave(inner(network), endpoint),
+    peer(network, { address: host, mac, addresses }, there) {
+      const index = made.get(network.id)
+      if (index === undefined) return
+      const send = (doing: string, request: Buffer): void => {
+        try {
+          route.request(doing, request)
+        } catch (error) {
+          if (there || codeOf(error) !== 'ENOENT') throw error // what is to go may be gone
+        }
+      }
+      send(`${there ? 'learn' : 'forget'} where ${mac} is`, newForwarding({ index, mac, host, remove: !there }))
+      for (const own of addresses) send(`${there ? 'learn' : 'forget'} who has ${own}`, newNeighbour({ index, mac, address: own, remove: !there }))
+    },
+    async close() {
+      for (const id of made.keys()) {
+        const name = `vx-${id.slice(0, 12)}`
+        if (findLink(route, name)) await removeLink(zygote, directory, name)
+      }
+      route[Symbol.dispose]()
+    },
+  }
+}
