@@ -94,6 +94,16 @@ export class TestDaemon {
     return { code: status ?? -1, out: stdout.toString(), err: stderr.toString() }
   }
 
+  /** As `cli`, while this process goes on. */
+  async cliBeside(args: readonly string[]): Promise<{ code: number, out: string, err: string }> {
+    const child = spawn(join(root, 'bin/berth'), args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: this.directory }, stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 })
+    const [out, err] = ['', ''].map(() => [] as Buffer[])
+    child.stdout.on('data', (chunk: Buffer) => out!.push(chunk))
+    child.stderr.on('data', (chunk: Buffer) => err!.push(chunk))
+    const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
+    return { code: code ?? -1, out: Buffer.concat(out!).toString(), err: Buffer.concat(err!).toString() }
+  }
+
   /** Imports a root file system of busybox as image `starter`. */
   async importStarter(): Promise<void> {
     const answer = await this.call('POST', '/images/create?fromSrc=-&repo=starter', starterArchive())

@@ -7,6 +7,7 @@ import type { GraphDB } from '../graphdb/graphdb.ts'
 import { invalid } from '../lib/errors.ts'
 import { readIfThere } from '../lib/files.ts'
 import { randomId } from '../lib/ids.ts'
+import { Plugin } from '../lib/plugin.ts'
 import { NameServer } from '../libnetwork/dns/server.ts'
 import { namesForHost } from '../libnetwork/names.ts'
 import { Networks, type NetworkRequest } from '../libnetwork/controller.ts'
@@ -31,11 +32,11 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
   const kept = join(dataRoot, 'forwarding')
   if (network.forward) turnForwardingOn(kept)
   const cluster = clusterOf(network, dataRoot, warn)
-  const driver = networkDrivers({ address: cluster?.address, bridge: {
+  const driver = networkDrivers({ address: cluster?.address, plugin: (name) => Plugin.find(name), bridge: {
     zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(links, alias),
     table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
   } })
-  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, shared: cluster?.shared, warn })
+  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, shared: cluster?.shared, plugin: (name) => Plugin.find(name), warn })
   await networks.open(network.bridge === 'none' ? undefined : defaultNetwork(network))
   const names = network.hostNames && new NameServer(network.hostNames, namesForHost(networks), (error) => warn('the name server of the host', error))
   return { networks, async close() {

@@ -1,5 +1,5 @@
 import { addressBytes } from '../netlink/address.ts'
-import { LATER, newAddress, newLayered, newRoute, newVeth, placeOf, setBridgePort, setLink, type LayerKind } from '../netlink/link.ts'
+import { LATER, PID_LATER, moveLink, newAddress, newLayered, newRoute, newVeth, placeOf, setBridgePort, setLink, type LayerKind } from '../netlink/link.ts'
 import { Batch, NFPROTO, dnat, equals, immediate, meta, payload, R, verdict } from '../netlink/nft.ts'
 import { be16, u8 } from '../netlink/message.ts'
 import { deleteQdisc, newQdisc, type Impairment } from '../netlink/qdisc.ts'
@@ -13,11 +13,12 @@ import { CHILD_PID, type Operand, type Program, type Register, type Stage } from
 export interface Interface {
   /** Its name in the container: `eth` and a number. */
   name: string
-  /** What it is: one end of a pair, whose other end has a name on the host and belongs to a bridge, by index; or a link on
-   * top of one of the host's. */
+  /** What it is: one end of a pair, whose other end has a name on the host and belongs to a bridge, by index; a link on top
+   * of one of the host's; or a link of the host's that leaves it. */
   link:
     | { kind: 'veth', host: string, bridge: number, hairpin?: boolean, isolated?: boolean }
     | { kind: LayerKind, parent: number, mode: number }
+    | { kind: 'moved', from: string }
   mac: string
   /** 0 leaves the kernel's. */
   mtu: number
@@ -58,12 +59,12 @@ export class Requests {
     program.sys(stage, 'socket', [AF_NETLINK, SOCK_RAW | O_CLOEXEC, protocols[protocol]], { out: this.#socket, doing: 'open a netlink socket' })
   }
 
-  /** Sends a request, with a value in the place of LATER. */
-  send(doing: string, bytes: Buffer, later?: Operand): void {
+  /** Sends a request, with values in the places of LATER and PID_LATER. */
+  send(doing: string, bytes: Buffer, later?: Operand, pid?: Operand): void {
     const p = this.#program
     const request = p.bytes(bytes)
     const answer = p.space(1024)
-    if (later !== undefined) p.poke(this.#stage, { ...request, offset: request.offset + placeOf(bytes) }, later)
+    for (const [mark, value] of [[LATER, later], [PID_LATER, pid]] as const) if (value !== undefined) p.poke(this.#stage, { ...request, offset: request.offset + placeOf(bytes, mark) }, value)
     p.sys(this.#stage, 'sendto', [this.#socket, request, bytes.length, 0], { doing })
     p.sys(this.#stage, 'recvfrom', [this.#socket, answer, 1024, 0], { doing })
     p.check(this.#stage, { ...answer, offset: answer.offset + 16 }, { doing })
@@ -88,11 +89,15 @@ export class Requests {
 export function addInterfaces(p: Program, stage: Stage, target: { pid: Operand, pidfd: Operand }, plan: NetworkPlan): void {
   const outside = new Requests(p, stage)
   for (const { name, link, mac, mtu, impairment } of plan.interfaces) {
-    if (link.kind !== 'veth') {
-      outside.send(`make the interface ${name}`, newLayered({ name, mtu, ...link, ...(link.kind === 'macvlan' && { mac }) }, LATER), target.pid)
+    if (link.kind === 'moved') {
+      outside.send(`move the link ${link.from}`, moveLink({ index: LATER, name, pid: PID_LATER }), outside.indexOf(link.from), target.pid)
       continue
     }
-    outside.send(`make the interface ${name}`, newVeth({ name: link.host, master: link.bridge, mtu, up: true }, { name, mac, mtu }, LATER), target.pid)
+    if (link.kind !== 'veth') {
+      outside.send(`make the interface ${name}`, newLayered({ name, mtu, ...link, ...(link.kind === 'macvlan' && { mac }) }, PID_LATER), undefined, target.pid)
+      continue
+    }
+    outside.send(`make the interface ${name}`, newVeth({ name: link.host, master: link.bridge, mtu, up: true }, { name, mac, mtu }, PID_LATER), undefined, target.pid)
     const { hairpin = false, isolated = false } = link
     if (hairpin || isolated) outside.send(`set up the bridge port of ${name}`, setBridgePort({ index: LATER, hairpin, isolated }), outside.indexOf(link.host))
     if (impairment) outside.send(`impair ${name}`, newQdisc(LATER, impairment), outside.indexOf(link.host))

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net'
 import { codeOf, conflict, forbidden, invalid, isKind, notFound, unavailable, unsupported } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
+import type { Plugin } from '../lib/plugin.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { addInterfaces, impairInterface } from '../libcontainer/network.ts'
@@ -11,9 +12,10 @@ import { VNI_OPTION } from '../networkdriver/overlay.ts'
 import { runSteps, type Zygote } from '../sys/zygote.ts'
 import { changeRoutes, removeInterface } from './change.ts'
 import { hostSubnets } from './host.ts'
-import { AddressPool, checkPool, freeSubnet, type AddressSpace, type PoolConfig } from './ipam.ts'
+import { AddressPool, checkPool, freeSubnet, type AddressSpace, type Pool, type PoolConfig } from './ipam.ts'
 import { namesOf } from './endpointnames.ts'
 import { configOf, predefined, type NetworkRecord } from './network.ts'
+import { RemotePool, releasePools, requestPools } from './remotepool.ts'
 import { gatewaysOf, interfaceOf, noSettings, publisherOf, type Endpoint, type EndpointSettings, type Sandbox } from './sandbox.ts'
 import { nameTaken, type Peer, type Shared } from './shared/shared.ts'
 
@@ -27,6 +29,7 @@ export interface NetworkRequest {
   attachable: boolean
   ipv4: boolean
   ipv6: boolean
+  ipamDriver: string
   ipamOptions: Record<string, string>
   pools: { subnet?: string, range?: string, gateway?: string, auxiliary?: Record<string, string> }[]
   options: Record<string, string>
@@ -36,6 +39,7 @@ export interface NetworkRequest {
 export interface NetworksDeps {
   graph: GraphDB
   driver: (name: string) => NetworkDriver
+  plugin: (name: string) => Plugin
   zygote: Zygote
   /** Where FIFOs are meanwhile. */
   directory: string
@@ -45,7 +49,7 @@ export interface NetworksDeps {
   warn: (message: string, error?: unknown) => void
 }
 
-interface Network { record: NetworkRecord, pools: AddressPool[] }
+interface Network { record: NetworkRecord, pools: Pool[] }
 
 /** The networks that there are, and the sandboxes in them (libnetwork's controller). */
 export class Networks {
@@ -70,14 +74,14 @@ export class Networks {
       this.#know(record)
       if (record.scope === 'global') continue // made where somebody is in it
       try {
-        await this.#add(record)
+        await this.#add(record, true)
       } catch (error) {
         this.#deps.warn(`network ${record.name} can't be made`, error)
       }
     }
     for (const [name, driver] of [['none', 'null'], ['host', 'host'], ...(bridge ? [['bridge', 'bridge']] : [])] as const) {
       if (this.find(name!)) continue
-      await this.create({ name: name!, driver: driver!, internal: false, attachable: false, ipv4: true, ipv6: false, ipamOptions: {}, pools: [], options: {}, labels: {}, ...(name === 'bridge' && bridge) }, true)
+      await this.create({ name: name!, driver: driver!, internal: false, attachable: false, ipv4: true, ipv6: false, ipamDriver: 'default', ipamOptions: {}, pools: [], options: {}, labels: {}, ...(name === 'bridge' && bridge) }, true)
     }
   }
 
@@ -102,7 +106,7 @@ export class Networks {
   #follow(peer: Peer, there: boolean): void {
     const network = this.#networks.get(peer.network)
     if (!network) return
-    for (const address of addressesOf(peer)) poolOf(network, address)?.[there ? 'take' : 'release'](address)
+    for (const address of addressesOf(peer)) void poolOf(network, address)?.[there ? 'take' : 'release'](address)
     this.#deps.driver(network.record.driver).peer?.(configOf(network.record), { address: peer.address, mac: peer.mac, addresses: addressesOf(peer).map((address) => address.split('/')[0]!) }, there)
   }
 
@@ -152,19 +156,23 @@ export class Networks {
     if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) throw invalid(name.trim() === '' ? 'invalid network name: name is empty' : `invalid network name: ${JSON.stringify(name)}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`)
     if (this.find(name)) throw conflict(`network with name ${name} already exists`)
     const driver = this.#deps.driver(request.driver)
+    await driver.activate?.()
+    const ipam = request.ipamDriver === 'default' ? undefined : this.#deps.plugin(request.ipamDriver)
     const record: NetworkRecord = {
       id: randomId(), name, created: new Date().toISOString(), driver: driver.name, scope: driver.scope, ipv4: request.ipv4, ipv6: request.ipv6, internal: request.internal, attachable: request.attachable,
-      ipamOptions: request.ipamOptions, pools: [], options: request.options, labels: request.labels,
+      ipamDriver: request.ipamDriver, ipamOptions: request.ipamOptions, pools: [], options: request.options, labels: request.labels,
     }
     const shared = this.#sharedFor(record)
-    if (driver.name !== 'host' && driver.name !== 'null') record.pools = this.#poolsFor(request, record.id)
+    if (ipam) record.pools = await requestPools(ipam, request.pools, request.ipamOptions, request)
+    else if (driver.name !== 'host' && driver.name !== 'null') record.pools = this.#poolsFor(request, record.id)
     if (shared) await this.#claim(shared, request, record)
     try {
       await this.#add(record)
       this.#keep(record)
     } catch (error) {
       this.#networks.delete(record.id)
-      await driver.remove(configOf(record))
+      await driver.remove(configOf(record)).catch((failure: unknown) => this.#deps.warn(`what was made of network ${name} could not be removed`, failure))
+      if (ipam) await releasePools(ipam, record.pools)
       await shared?.removeNetwork(record, record.options[VNI_OPTION] ?? '')
       throw error
     }
@@ -189,16 +197,17 @@ export class Networks {
     }
   }
 
-  async #add(record: NetworkRecord): Promise<void> {
+  async #add(record: NetworkRecord, again = false): Promise<void> {
     const driver = this.#deps.driver(record.driver)
     const config = configOf(record)
     driver.check(config)
-    await driver.create(config)
+    await driver.create(config, { again })
     this.#know(record)
   }
 
   #know(record: NetworkRecord): void {
-    this.#networks.set(record.id, { record, pools: record.pools.map((pool) => new AddressPool(pool)) })
+    const { ipamDriver = 'default' } = record
+    this.#networks.set(record.id, { record, pools: record.pools.map((pool) => (ipamDriver === 'default' ? new AddressPool(pool) : new RemotePool(this.#deps.plugin(ipamDriver), pool))) })
   }
 
   /** The subnets of a network: what was asked for, checked against the others, and what is free for the rest. */
@@ -234,8 +243,9 @@ export class Networks {
     if (inside.length) throw forbidden(`error while removing network: network ${record.name} has active endpoints (${inside.map(({ sandbox, endpoint }) => `name:${JSON.stringify(sandbox.name)} id:${JSON.stringify(endpoint.id.slice(0, 12))}`).join(', ')})`)
     if (!this.#networks.has(record.id)) throw notFound(`network ${record.name} not found`)
     await this.#sharedFor(record)?.removeNetwork(record, record.options[VNI_OPTION] ?? '')
-    this.#forget(record)
     await this.#deps.driver(record.driver).remove(configOf(record))
+    this.#forget(record)
+    if (record.ipamDriver !== 'default') await releasePools(this.#deps.plugin(record.ipamDriver), record.pools)
   }
 
   #forget(record: NetworkRecord): void {
@@ -273,10 +283,10 @@ export class Networks {
     for (const endpoint of sandbox.endpoints) {
       const network = this.#networks.get(endpoint.network)
       if (!network) continue
-      for (const address of addressesOf(endpoint)) poolOf(network, address)?.reserve(address.split('/')[0]!)
+      for (const address of addressesOf(endpoint)) poolOf(network, address)?.take(address)
       const driver = this.#deps.driver(network.record.driver)
       if (network.record.scope === 'global') await driver.create(configOf(network.record))
-      await driver.join(configOf(network.record), endpoint)
+      await driver.join(configOf(network.record), endpoint, { again: true })
       const requests = endpoint.ports.map(({ protocol, host, port, to }) => ({ protocol, hosts: [host], from: port, last: port, to }))
       if (requests.length) await driver.publish?.(configOf(network.record), endpoint, requests)
     }
@@ -292,7 +302,7 @@ export class Networks {
     const network = this.#networks.get(endpoint.network)
     if (!network) return
     await this.#deps.driver(network.record.driver).leave(configOf(network.record), endpoint)
-    for (const address of addressesOf(endpoint)) poolOf(network, address)?.release(address)
+    for (const address of addressesOf(endpoint)) await poolOf(network, address)?.release(address)
     if (network.record.scope === 'global') await this.#deps.shared?.withdraw(endpoint.network, endpoint.id, addressesOf(endpoint))
   }
 
@@ -323,7 +333,7 @@ export class Networks {
       sandbox.endpoints.push(endpoint)
       return endpoint
     } catch (error) {
-      for (const address of addresses) poolOf(network, address)?.release(address)
+      for (const address of addresses) await poolOf(network, address)?.release(address)
       await shared?.withdraw(id, endpointId, addresses)
       throw error
     }
@@ -431,7 +441,7 @@ export class Networks {
 
 const addressesOf = ({ ipv4, ipv6 }: Pick<Endpoint, 'ipv4' | 'ipv6'>): string[] => [ipv4, ipv6].filter((address) => address !== undefined)
 
-function poolOf({ pools }: Network, address: string): AddressPool | undefined {
+function poolOf({ pools }: Network, address: string): Pool | undefined {
   return pools.find(({ subnet }) => contains(subnet, address.split('/')[0]!))
 }
 
@@ -443,17 +453,17 @@ async function allocate(network: Network, family: 4 | 6, asked: string | undefin
     if (isIP(asked) !== family) throw invalid(`invalid IPv${family} address: ${asked}`)
     const pool = poolOf(network, asked)
     if (!pool) throw invalid(`no configured subnet contains IP address ${asked}`)
-    const address = pool.reserve(asked)
+    const address = await pool.reserve(asked)
     if (await claim(address)) return [address]
     throw conflict('Address already in use (on another host)')
   }
   const pools = network.pools.filter(({ subnet }) => subnet.family === family)
   for (const pool of pools) {
-    for (let address = pool.allocate(); address; address = pool.allocate()) {
+    for (let address = await pool.allocate(); address; address = await pool.allocate()) {
       try {
         if (await claim(address)) return [address]
       } catch (error) {
-        pool.release(address)
+        await pool.release(address)
         throw error
       }
       // another host's: it stays taken here until that host gives it back

@@ -1,9 +1,20 @@
 import { isIP } from 'node:net'
 import { conflict, invalid, system } from '../lib/errors.ts'
+import type { RemotePool } from './remotepool.ts'
 import { addressNumber, addressText, contains, overlap, parseSubnet, sizeOf, subnetText, type Family, type Subnet } from '../netlink/address.ts'
 
 /** Addresses of one subnet: a network's API `IPAM.Config` entry. */
-export interface PoolConfig { subnet: string, range?: string, gateway?: string, auxiliary: Record<string, string> }
+export interface PoolConfig {
+  subnet: string
+  range?: string
+  gateway?: string
+  auxiliary: Record<string, string>
+  /** What a plugin calls it. */
+  id?: string
+}
+
+/** Gives out addresses. */
+export type Pool = AddressPool | RemotePool
 
 /** Gives out the addresses of a subnet, one after the other: one that came back is the last to go out again, since
  * neighbours may still know it as somebody else's. */

@@ -12,6 +12,8 @@ export interface NetworkRecord {
   ipv6: boolean
   internal: boolean
   attachable: boolean
+  /** `default`, or a plugin. */
+  ipamDriver: string
   ipamOptions: Record<string, string>
   pools: PoolConfig[]
   options: Record<string, string>

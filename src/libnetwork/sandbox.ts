@@ -28,6 +28,8 @@ export interface Endpoint extends EndpointConfig {
   mtu: number
   gateway4?: string | undefined
   gateway6?: string | undefined
+  /** Beyond those to the subnets and the default. */
+  routes?: Interface['routes']
   ports: PortBinding[]
 }
 
@@ -57,7 +59,7 @@ export function interfaceOf(sandbox: Pick<Sandbox, 'endpoints'>, endpoint: Endpo
   const { ipv4, ipv6 } = gatewaysOf(sandbox)
   return {
     name: endpoint.interface, link: endpoint.link, mac: endpoint.mac, mtu: endpoint.mtu, addresses: [endpoint.ipv4, endpoint.ipv6].filter((address) => address !== undefined), impairment: endpoint.settings.impairment,
-    routes: [...(ipv4 === endpoint ? [{ gateway: ipv4.gateway4! }] : []), ...(ipv6 === endpoint ? [{ gateway: ipv6.gateway6! }] : [])],
+    routes: [...endpoint.routes ?? [], ...(ipv4 === endpoint ? [{ gateway: ipv4.gateway4! }] : []), ...(ipv6 === endpoint ? [{ gateway: ipv6.gateway6! }] : [])],
   }
 }
 

@@ -25,9 +25,8 @@ function parseCreate(body: unknown): NetworkRequest {
   const { Name, Driver, Internal, Attachable, Ingress, ConfigOnly, ConfigFrom, IPAM, EnableIPv4, EnableIPv6, Options, Labels } = parsed.output
   if (Ingress) throw unsupported('ingress networks need swarm mode')
   if (ConfigOnly || ConfigFrom?.Network) throw unsupported('config-only networks are not supported')
-  if (IPAM?.Driver && IPAM.Driver !== 'default') throw notFound(`plugin ${JSON.stringify(IPAM.Driver)} not found`)
   return {
-    name: Name, driver: Driver || 'bridge', internal: Internal, attachable: Attachable, ipv4: EnableIPv4, ipv6: EnableIPv6, ipamOptions: IPAM?.Options ?? {}, options: Options, labels: Labels,
+    name: Name, driver: Driver || 'bridge', internal: Internal, attachable: Attachable, ipv4: EnableIPv4, ipv6: EnableIPv6, ipamDriver: IPAM?.Driver || 'default', ipamOptions: IPAM?.Options ?? {}, options: Options, labels: Labels,
     pools: (IPAM?.Config ?? []).map(({ Subnet, IPRange, Gateway, AuxiliaryAddresses }) => ({ subnet: Subnet, ...(IPRange && { range: IPRange }), ...(Gateway && { gateway: Gateway }), auxiliary: AuxiliaryAddresses })),
   }
 }
@@ -90,7 +89,7 @@ function wire(networks: Networks, record: NetworkRecord, whole: boolean): object
   return {
     Name: record.name, Id: record.id, Created: record.created, Scope: record.scope, Driver: record.driver, EnableIPv4: record.ipv4, EnableIPv6: record.ipv6,
     IPAM: {
-      Driver: 'default', Options: Object.keys(record.ipamOptions).length ? record.ipamOptions : null,
+      Driver: record.ipamDriver, Options: Object.keys(record.ipamOptions).length ? record.ipamOptions : null,
       Config: record.pools.map(({ subnet, range, gateway, auxiliary }) => ({ Subnet: subnet, ...(range && { IPRange: range }), ...(gateway && { Gateway: gateway }), ...(Object.keys(auxiliary).length && { AuxiliaryAddresses: auxiliary }) })),
     },
     Internal: record.internal, Attachable: record.attachable, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false,

@@ -40,14 +40,15 @@ function linkAttributes({ name, mac, mtu, master, alias }: LinkOptions): Attribu
   return [[IFLA.IFNAME, name], [IFLA.ADDRESS, mac === undefined ? undefined : macBytes(mac)], [IFLA.MTU, mtu || undefined], [IFLA.MASTER, master], [IFLA.IFALIAS, alias]]
 }
 
-/** Stands in a message for 32 bits that are known only when it is sent: an interface's index, a process's id. */
+/** Stand in a message for what is known only when it is sent: an interface's index, and a process's id. */
 export const LATER = 0x7e57ab1e
+export const PID_LATER = 0x7e57ab1f
 
-/** Where in a message LATER stands. */
-export function placeOf(message: Buffer): number {
-  const mark = Buffer.alloc(4)
-  mark.writeUInt32LE(LATER)
-  return message.indexOf(mark)
+/** Where in a message one of them stands. */
+export function placeOf(message: Buffer, mark: number): number {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32LE(mark)
+  return message.indexOf(bytes)
 }
 
 /** A pair of links (veth(4)): one here, the other in the network namespace of a process. */
@@ -119,6 +120,11 @@ export function setLink(options: LinkOptions): Buffer {
   const { index } = options
   const header = linkHeader({ ...(index !== undefined && { index }), up: options.up ?? false })
   return encodeMessage(RTM.NEWLINK, CHANGE, header, linkAttributes(options))
+}
+
+/** Moves a link into the network namespace of a process, under another name. */
+export function moveLink({ index, name, pid }: { index: number, name: string, pid: number }): Buffer {
+  return encodeMessage(RTM.NEWLINK, CHANGE, linkHeader({ index }), [[IFLA.IFNAME, name], [IFLA.NET_NS_PID, pid]])
 }
 
 /** Changes how a bridge treats one of its links: frames may go back to where they came from, or reach no other such port. */

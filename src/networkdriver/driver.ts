@@ -41,20 +41,24 @@ export interface Joined {
   gateway6?: string | undefined
   /** The beginning of the interface's name. */
   prefix: string
+  /** Beyond those to the subnets and the default. */
+  routes?: Interface['routes']
 }
 
 /** Makes networks, and connects sandboxes to them. Its words: `create` once a network, and again after a restart of the
- * engine, when it may be there already; `join` once for each endpoint, also after a restart; `publish` any number of
+ * engine, with `again`, when it may be there already; `join` likewise once for each endpoint; `publish` any number of
  * times between `join` and `leave`. What is not there is no error to `leave` and `remove`. */
 export interface NetworkDriver {
   readonly name: string
   /** Where its networks are known: on this host, or on all that share a store. */
   readonly scope: 'local' | 'global'
+  /** Asks who it is, where that is not known from the beginning; to be called before a network is made. */
+  activate?(): Promise<void>
   /** Refuses options that it can not have, with `invalid`. */
   check(network: NetworkConfig): void
-  create(network: NetworkConfig): Promise<void>
+  create(network: NetworkConfig, options?: { again?: boolean }): Promise<void>
   remove(network: NetworkConfig): Promise<void>
-  join(network: NetworkConfig, endpoint: EndpointConfig): Promise<Joined>
+  join(network: NetworkConfig, endpoint: EndpointConfig, options?: { again?: boolean }): Promise<Joined>
   /** Makes ports of the host lead to an endpoint; all or none of them. Returns them with the ports that they got. */
   publish?(network: NetworkConfig, endpoint: EndpointConfig, requests: readonly PortRequest[]): Promise<PortBinding[]>
   withdraw?(network: NetworkConfig, endpoint: EndpointConfig, bindings: readonly PortBinding[]): Promise<void>

@@ -1,14 +1,16 @@
-import { notFound, unavailable } from '../lib/errors.ts'
+import { unavailable } from '../lib/errors.ts'
+import type { Plugin } from '../lib/plugin.ts'
 import { bridgeDriver, type BridgeOptions } from './bridge/bridge.ts'
 import type { NetworkDriver } from './driver.ts'
 import { layeredDriver } from './layered.ts'
 import { emptyDriver } from './null.ts'
+import { remoteDriver } from './remote.ts'
 import { overlayDriver } from './overlay.ts'
 
 export const networkDriverNames = ['bridge', 'host', 'ipvlan', 'macvlan', 'null', 'overlay'] as const
 
 /** The drivers of networks, each made when it is first asked for. */
-export function networkDrivers(options: { bridge: BridgeOptions, /** This host's address among others, where there are any. */ address: string | undefined }): (name: string) => NetworkDriver {
+export function networkDrivers(options: { bridge: BridgeOptions, /** This host's address among others, where there are any. */ address: string | undefined, plugin: (name: string) => Plugin }): (name: string) => NetworkDriver {
   const made = new Map<string, NetworkDriver>()
   const make = (name: string): NetworkDriver => {
     if (name === 'bridge') return bridgeDriver(options.bridge)
@@ -18,7 +20,7 @@ export function networkDrivers(options: { bridge: BridgeOptions, /** This host's
       return overlayDriver(driver('bridge'), { ...options.bridge, address: options.address })
     }
     if (name === 'host' || name === 'null') return emptyDriver(name)
-    throw notFound(`plugin ${JSON.stringify(name)} not found`)
+    return remoteDriver(options.plugin(name))
   }
   const driver = (name: string): NetworkDriver => {
     const known = made.get(name) ?? make(name)
