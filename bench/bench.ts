@@ -5,18 +5,12 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeStarter } from '../test/daemon.ts'
+import { median, report, reportHead, timed } from './measure.ts'
 import { Peer, inParallel, makeTree } from './peers.ts'
 
 const quick = process.argv.includes('--quick')
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith('-'))
 const many = quick ? 60 : 300
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
-const timed = async (work: () => Promise<unknown>): Promise<number> => {
-  const begun = performance.now()
-  await work()
-  return performance.now() - begun
-}
 
 /** One line of the report. `measure` gives a figure of one peer; where `more` is better the ratio is turned round. */
 interface Scenario { name: string, unit: string, rounds: number, more?: boolean, measure: (peer: Peer, tools: Tools) => Promise<number> | number }
@@ -150,12 +144,6 @@ async function growth(peer: Peer): Promise<Record<string, number>> {
   return figures
 }
 
-const show = (value: number): string => (value >= 100 ? value.toFixed(0) : value >= 1 ? value.toFixed(1) : value.toFixed(3))
-
-function report(name: string, berth: number, dockerd: number, more: boolean): void {
-  console.log(`${name.padEnd(62)}${show(berth).padStart(9)}${show(dockerd).padStart(10)}${(more ? berth / dockerd : dockerd / berth).toFixed(1).padStart(8)}×`)
-}
-
 const scratch = mkdtempSync(join(tmpdir(), 'bench-trees-'))
 const peers = [new Peer('berth'), new Peer('dockerd')] as const
 try {
@@ -168,7 +156,7 @@ try {
   makeTree(small, quick ? 4000 : 20_000)
   spawnSync('tar', ['cf', `${small}.tar`, '-C', small, '.'])
   const tools: Tools = { small, debian: debianTree() }
-  console.log(`${''.padEnd(62)}${'berth'.padStart(9)}${'dockerd'.padStart(10)}${'better'.padStart(9)}`)
+  reportHead()
   for (const { name, unit, rounds, more = false, measure } of scenarios) {
     if (wanted.length && !wanted.some((word) => name.includes(word)) || name.endsWith('Debian') && !tools.debian) continue
     const values: [number[], number[]] = [[], []]

@@ -16,8 +16,12 @@ export class Peer {
   #process: ChildProcess | undefined
   readonly #agent = new http.Agent({ keepAlive: true, maxSockets: 16 })
 
-  constructor(name: 'berth' | 'dockerd') {
+  readonly #networks: boolean
+
+  /** With `networks` an engine has those that it usually has, in a network namespace of its own; else it has none. */
+  constructor(name: 'berth' | 'dockerd', options: { networks?: boolean } = {}) {
     this.name = name
+    this.#networks = options.networks ?? false
     this.keeper = name === 'berth' ? /^berth-monitor$/ : /^containerd-shim/
   }
 
@@ -25,8 +29,10 @@ export class Peer {
     const at = (file: string): string => join(this.directory, file)
     const common = ['-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error']
     const log = openSync(at('log'), 'w')
-    this.#process = this.name === 'berth' ? spawn(join(root, 'bin/berth'), ['daemon', ...common], { stdio: ['ignore', log, log] })
-      : spawn('dockerd', [...common, '--bridge=none', '--iptables=false', '--ip-forward=false', '--ip-masq=false'], { stdio: ['ignore', log, log] })
+    const program = this.name === 'berth' ? [join(root, 'bin/berth'), 'daemon', ...common] : ['dockerd', ...common]
+    const alone = ['--bridge=none', ...(this.name === 'dockerd' ? ['--iptables=false', '--ip-forward=false', '--ip-masq=false'] : [])]
+    const [command = '', ...args] = this.#networks ? ['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...program] : [...program, ...alone]
+    this.#process = spawn(command, args, { stdio: ['ignore', log, log] })
     for (let tries = 0; tries < 600; tries++) {
       await new Promise((resolve) => setTimeout(resolve, 50))
       if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return

@@ -262,6 +262,36 @@ test('a daemon that was killed leaves ports and names at work, and takes them up
   ok('network', 'rm', 'lasting')
 })
 
+const steps: Record<string, readonly string[]> = {
+  'network.made': ['network', 'create', 'half'], 'network.removed': ['network', 'rm', 'whole'],
+  'connect.joined': ['network', 'connect', 'whole', 'stays'], 'connect.linked': ['network', 'connect', 'whole', 'stays'],
+  'disconnect.begin': ['network', 'disconnect', 'bridge', 'stays'], 'disconnect.unlinked': ['network', 'disconnect', 'bridge', 'stays'],
+}
+
+test('an engine killed at any step of a network comes back to a true state, and nothing leaks', async () => {
+  const interfaces = (): string[] => ok('exec', 'stays', 'ls', '/sys/class/net').split('\n').filter((link) => link !== 'lo')
+  for (const [step, command] of Object.entries(steps)) {
+    ok('network', 'create', 'whole')
+    ok('run', '-d', '--name', 'stays', '--stop-signal', 'KILL', '-p', '8095:80', 'starter', 'sleep', '1000')
+    await host.stop()
+    await host.start({ BERTH_FAILPOINT: step }, {})
+    ok('start', 'stays')
+    assert.notEqual(berth(...command).code, 0, step)
+    await host.ended()
+    await host.start()
+    const networks = Object.entries(JSON.parse(inspect('stays', '{{json .NetworkSettings.Networks}}')) as Record<string, { IPAddress: string }>)
+    const addresses = ok('exec', 'stays', 'ip', 'addr')
+    assert.equal(interfaces().length, networks.length, `${step}: ${interfaces()} in ${networks.map(([name]) => name)}`)
+    for (const [name, { IPAddress }] of networks) assert.ok(IPAddress !== '' && addresses.includes(IPAddress), `${step}: no ${IPAddress} of ${name}`)
+    const known = ok('network', 'ls', '--no-trunc', '--format', '{{.ID}}').split('\n').map((id) => `br-${id.slice(0, 12)}`)
+    for (const [, bridge = ''] of host.onHost('ip', '-o', 'link').out.matchAll(/ (br-\w+)/g)) assert.ok(known.includes(bridge), `${step}: ${bridge} is left`)
+    remove('stays')
+    berth('network', 'rm', 'whole', 'half')
+    assert.doesNotMatch(host.onHost('nft', 'list', 'ruleset').out, /8095|br-/)
+    assert.equal([...host.onHost('ip', '-o', 'link').out.matchAll(/ veth/g)].length, 0, step)
+  }
+})
+
 test('rules that somebody has flushed are made again, and those of others are left alone', async () => {
   const others = 'table inet other {\n\tchain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t\ttcp dport 1 accept\n\t}\n}\n'
   host.onHost('sh', '-c', `printf '${others.replaceAll('\n', '\\n')}' | nft -f -`)

@@ -171,6 +171,11 @@ export async function restoreNetworks(deps: ContainerDeps, container: Container,
   if (record.endpoints.length === 0) return
   const sandbox: Sandbox = { id: record.id, name: record.name, endpoints: record.endpoints, requests: portRequestsOf(deps, record.config, record.host) }
   await deps.networks.restore(sandbox)
+  // what a connect or disconnect that was cut off had, or had left
+  for (const { network } of sandbox.endpoints.filter(({ network: id }) => !record.networks.some((membership) => membership.id === id))) {
+    const known = deps.networks.list().find(({ id }) => id === network)
+    if (known) await deps.networks.disconnect(sandbox, live.pid, known)
+  }
   serveNames(deps, container, live)
 }
 
@@ -187,8 +192,7 @@ export async function connectContainer(deps: ContainerDeps, container: Container
   if (container.process) {
     const sandbox = deps.networks.sandbox(container.id)
     if (!sandbox) throw conflict(`container ${container.id} has no network namespace of its own`)
-    const endpoint = await deps.networks.connect(sandbox, container.process.pid, network, settings)
-    record.endpoints = sandbox.endpoints
+    const endpoint = await deps.networks.connect(sandbox, container.process.pid, network, settings, () => deps.containers.save(container))
     record.networks.push({ id: network.id, name: network.name, settings })
     writeNameFiles(deps, record)
     serveNames(deps, container, container.process)
@@ -207,14 +211,20 @@ export async function disconnectContainer(deps: ContainerDeps, container: Contai
     if (force) return
     throw forbidden(`container ${container.id} is not connected to network ${network.name}`)
   }
+  const [membership] = record.networks.splice(at, 1)
+  deps.containers.save(container) // from here on it is out, also for an engine that comes back
+  deps.failpoint('disconnect.begin')
   const sandbox = deps.networks.sandbox(container.id)
   const endpoint = sandbox?.endpoints.find((one) => one.network === network.id)
   if (sandbox && endpoint && container.process) {
-    await deps.networks.disconnect(sandbox, container.process.pid, network)
-    record.endpoints = sandbox.endpoints
+    try {
+      await deps.networks.disconnect(sandbox, container.process.pid, network)
+    } catch (error) {
+      if (sandbox.endpoints.includes(endpoint)) record.networks.splice(at, 0, membership!)
+      throw error
+    }
     networkEvents(deps, 'disconnect', record, [endpoint])
   }
-  record.networks.splice(at, 1)
   if (container.process) writeNameFiles(deps, record)
   deps.containers.save(container)
 }

@@ -23,10 +23,10 @@ import type { DaemonOptions, NetworkOptions } from './options.ts'
 const MARK = 'berth:'
 const FORWARDING = ['/proc/sys/net/ipv4/ip_forward', '/proc/sys/net/ipv6/conf/all/forwarding'] as const
 
-interface Hooks { warn: (message: string, error?: unknown) => void }
+interface Hooks { warn: (message: string, error?: unknown) => void, failpoint: (name: string) => void }
 
 /** The networks of a daemon, and what is to be done with the host for them. `close` undoes it. */
-export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, execRoot, network }: DaemonOptions, { warn }: Hooks): Promise<{ networks: Networks, close: () => Promise<void> }> {
+export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, execRoot, network }: DaemonOptions, { warn, failpoint }: Hooks): Promise<{ networks: Networks, close: () => Promise<void> }> {
   const alias = MARK + dataRoot
   const links = await sweptLinks(zygote, execRoot)
   const kept = join(dataRoot, 'forwarding')
@@ -36,7 +36,7 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
     zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(links, alias),
     table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
   } })
-  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, shared: cluster?.shared, plugin: (name) => Plugin.find(name), warn })
+  const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, shared: cluster?.shared, plugin: (name) => Plugin.find(name), warn, failpoint })
   await networks.open(network.bridge === 'none' ? undefined : defaultNetwork(network))
   const names = network.hostNames && new NameServer(network.hostNames, namesForHost(networks), (error) => warn('the name server of the host', error))
   return { networks, async close() {
@@ -84,7 +84,7 @@ function freeBridge(links: readonly Link[], alias: string): string {
 /** The links of this host, without the bridges of engines whose data root is gone, which are removed. */
 async function sweptLinks(zygote: Zygote, directory: string): Promise<Link[]> {
   using route = new NetlinkSocket('route')
-  for (const { name, alias = '' } of listLinks(route)) if (alias.startsWith(MARK) && !existsSync(alias.slice(MARK.length))) await removeLink(zygote, directory, name)
+  for (const { name, alias = '' } of listLinks(route)) if (alias.startsWith(MARK) && !existsSync(alias.slice(MARK.length).replace(/ tunnel$/, ''))) await removeLink(zygote, directory, name)
   return listLinks(route)
 }
 

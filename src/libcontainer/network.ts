@@ -60,14 +60,14 @@ export class Requests {
   }
 
   /** Sends a request, with values in the places of LATER and PID_LATER. */
-  send(doing: string, bytes: Buffer, later?: Operand, pid?: Operand): void {
+  send(doing: string, bytes: Buffer, { later, pid, tolerate }: { later?: Operand, pid?: Operand, tolerate?: readonly number[] } = {}): void {
     const p = this.#program
     const request = p.bytes(bytes)
     const answer = p.space(1024)
     for (const [mark, value] of [[LATER, later], [PID_LATER, pid]] as const) if (value !== undefined) p.poke(this.#stage, { ...request, offset: request.offset + placeOf(bytes, mark) }, value)
     p.sys(this.#stage, 'sendto', [this.#socket, request, bytes.length, 0], { doing })
     p.sys(this.#stage, 'recvfrom', [this.#socket, answer, 1024, 0], { doing })
-    p.check(this.#stage, { ...answer, offset: answer.offset + 16 }, { doing })
+    p.check(this.#stage, { ...answer, offset: answer.offset + 16 }, { doing, ...(tolerate && { tolerate }) })
   }
 
   /** Finds out the index of an interface in this namespace (netdevice(7), SIOCGIFINDEX). */
@@ -90,17 +90,17 @@ export function addInterfaces(p: Program, stage: Stage, target: { pid: Operand, 
   const outside = new Requests(p, stage)
   for (const { name, link, mac, mtu, impairment } of plan.interfaces) {
     if (link.kind === 'moved') {
-      outside.send(`move the link ${link.from}`, moveLink({ index: LATER, name, pid: PID_LATER }), outside.indexOf(link.from), target.pid)
+      outside.send(`move the link ${link.from}`, moveLink({ index: LATER, name, pid: PID_LATER }), { later: outside.indexOf(link.from), pid: target.pid })
       continue
     }
     if (link.kind !== 'veth') {
-      outside.send(`make the interface ${name}`, newLayered({ name, mtu, ...link, ...(link.kind === 'macvlan' && { mac }) }, PID_LATER), undefined, target.pid)
+      outside.send(`make the interface ${name}`, newLayered({ name, mtu, ...link, ...(link.kind === 'macvlan' && { mac }) }, PID_LATER), { pid: target.pid })
       continue
     }
-    outside.send(`make the interface ${name}`, newVeth({ name: link.host, master: link.bridge, mtu, up: true }, { name, mac, mtu }, PID_LATER), undefined, target.pid)
+    outside.send(`make the interface ${name}`, newVeth({ name: link.host, master: link.bridge, mtu, up: true }, { name, mac, mtu }, PID_LATER), { pid: target.pid })
     const { hairpin = false, isolated = false } = link
-    if (hairpin || isolated) outside.send(`set up the bridge port of ${name}`, setBridgePort({ index: LATER, hairpin, isolated }), outside.indexOf(link.host))
-    if (impairment) outside.send(`impair ${name}`, newQdisc(LATER, impairment), outside.indexOf(link.host))
+    if (hairpin || isolated) outside.send(`set up the bridge port of ${name}`, setBridgePort({ index: LATER, hairpin, isolated }), { later: outside.indexOf(link.host) })
+    if (impairment) outside.send(`impair ${name}`, newQdisc(LATER, impairment), { later: outside.indexOf(link.host) })
   }
   outside.close()
   p.sys(stage, 'setns', [target.pidfd, CLONE.network], { doing: 'enter the network namespace' })
@@ -109,10 +109,10 @@ export function addInterfaces(p: Program, stage: Stage, target: { pid: Operand, 
   for (const { name, addresses, routes, impairment } of plan.interfaces) {
     const index = inside.indexOf(name)
     if (!addresses.some((address) => address.includes(':'))) disableIPv6(p, stage, name)
-    for (const address of addresses) inside.send(`give ${name} the address ${address}`, newAddress(LATER, address), index)
-    if (impairment) inside.send(`impair ${name}`, newQdisc(LATER, impairment), index)
-    inside.send(`raise ${name}`, setLink({ index: LATER, up: true }), index)
-    for (const { to, gateway } of routes) inside.send(`set the route to ${to ?? 'other networks'} by ${gateway ?? name}`, newRoute({ to, gateway, index: LATER }), index)
+    for (const address of addresses) inside.send(`give ${name} the address ${address}`, newAddress(LATER, address), { later: index })
+    if (impairment) inside.send(`impair ${name}`, newQdisc(LATER, impairment), { later: index })
+    inside.send(`raise ${name}`, setLink({ index: LATER, up: true }), { later: index })
+    for (const { to, gateway } of routes) inside.send(`set the route to ${to ?? 'other networks'} by ${gateway ?? name}`, newRoute({ to, gateway, index: LATER }), { later: index })
   }
   inside.close()
   if (plan.resolver) openResolver(p, stage)
@@ -125,11 +125,11 @@ export function impairInterface(p: Program, stage: Stage, pidfd: Operand, { name
   const doing = `impair ${name}`
   if (link.kind === 'veth') {
     const outside = new Requests(p, stage)
-    outside.send(doing, request, outside.indexOf(link.host))
+    outside.send(doing, request, { later: outside.indexOf(link.host) })
   }
   p.sys(stage, 'setns', [pidfd, CLONE.network], { doing: 'enter the network namespace' })
   const inside = new Requests(p, stage)
-  inside.send(doing, request, inside.indexOf(name))
+  inside.send(doing, request, { later: inside.indexOf(name) })
 }
 
 /** An interface without addresses of IPv6 has no link-local one either. */

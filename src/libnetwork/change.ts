@@ -1,5 +1,6 @@
 import { Requests } from '../libcontainer/network.ts'
 import { LATER, deleteLink, newRoute } from '../netlink/link.ts'
+import { errno } from '../sys/errno.ts'
 import { CLONE } from '../sys/process.ts'
 import type { Program } from '../sys/program.ts'
 import { runSteps, type Zygote } from '../sys/zygote.ts'
@@ -16,14 +17,14 @@ async function inside(deps: Deps, pid: number, what: string, send: (requests: Re
   })
 }
 
-/** Takes an interface out of the network namespace of a process. */
+/** Takes an interface out of the network namespace of a process; one that is not there is no error. */
 export async function removeInterface(deps: Deps, pid: number, name: string): Promise<void> {
-  await inside(deps, pid, `can't remove the interface ${name}`, (requests) => requests.send('remove it', deleteLink(name)))
+  await inside(deps, pid, `can't remove the interface ${name}`, (requests) => requests.send('remove it', deleteLink(name), { tolerate: [errno.ENODEV] }))
 }
 
 /** Sets the default routes of a network namespace: interfaces by name, and gateways. */
 export async function changeRoutes(deps: Deps, pid: number, routes: readonly { interface: string, gateway: string }[]): Promise<void> {
   await inside(deps, pid, "can't set the default route", (requests) => {
-    for (const { interface: name, gateway } of routes) requests.send(`by ${gateway}`, newRoute({ gateway, index: LATER }), requests.indexOf(name))
+    for (const { interface: name, gateway } of routes) requests.send(`by ${gateway}`, newRoute({ gateway, index: LATER }), { later: requests.indexOf(name) })
   })
 }

@@ -16,7 +16,7 @@ import { AddressPool, checkPool, freeSubnet, type AddressSpace, type Pool, type 
 import { namesOf } from './endpointnames.ts'
 import { configOf, predefined, type NetworkRecord } from './network.ts'
 import { RemotePool, releasePools, requestPools } from './remotepool.ts'
-import { gatewaysOf, interfaceOf, noSettings, publisherOf, type Endpoint, type EndpointSettings, type Sandbox } from './sandbox.ts'
+import { gatewaysOf, interfaceOf, publisherOf, type Endpoint, type EndpointSettings, type Sandbox } from './sandbox.ts'
 import { nameTaken, type Peer, type Shared } from './shared/shared.ts'
 
 const NAMES = '/networks'
@@ -47,6 +47,8 @@ export interface NetworksDeps {
   /** What is shared with other hosts; undefined where nothing is. */
   shared: Shared | undefined
   warn: (message: string, error?: unknown) => void
+  /** Called at named places of the work, so that a test can kill the engine there. */
+  failpoint: (name: string) => void
 }
 
 interface Network { record: NetworkRecord, pools: Pool[] }
@@ -85,10 +87,12 @@ export class Networks {
     }
   }
 
-  /** Begins to follow what other hosts do, once the sandboxes of this one are restored. */
+  /** Sweeps what a crash left, and begins to follow what other hosts do, once the sandboxes of this one are restored. */
   async follow(): Promise<void> {
+    for (const name of this.#drivers()) await this.#deps.driver(name).sweep?.()
     await this.#deps.shared?.follow({
       network: async (id, record) => {
+        using _held = await this.#lock.hold(NAMES) // what this host does itself is told too
         const known = this.#networks.get(id)?.record
         if (record && !known) {
           this.#know(record)
@@ -168,6 +172,7 @@ export class Networks {
     if (shared) await this.#claim(shared, request, record)
     try {
       await this.#add(record)
+      this.#deps.failpoint('network.made')
       this.#keep(record)
     } catch (error) {
       this.#networks.delete(record.id)
@@ -244,6 +249,7 @@ export class Networks {
     if (!this.#networks.has(record.id)) throw notFound(`network ${record.name} not found`)
     await this.#sharedFor(record)?.removeNetwork(record, record.options[VNI_OPTION] ?? '')
     await this.#deps.driver(record.driver).remove(configOf(record))
+    this.#deps.failpoint('network.removed')
     this.#forget(record)
     if (record.ipamDriver !== 'default') await releasePools(this.#deps.plugin(record.ipamDriver), record.pools)
   }
@@ -360,15 +366,19 @@ export class Networks {
     }
   }
 
-  /** Joins a running sandbox, whose process is `pid`, to a further network. */
-  async connect(sandbox: Sandbox, pid: number, network: NetworkRecord, settings: EndpointSettings = noSettings()): Promise<Endpoint> {
+  /** Joins a running sandbox, whose process is `pid`, to a further network. `joined` is called before its namespace is
+   * changed: what is not kept then is forgotten by a crash. */
+  async connect(sandbox: Sandbox, pid: number, network: NetworkRecord, settings: EndpointSettings, joined: () => void): Promise<Endpoint> {
     const endpoint = await this.#join(sandbox, network, settings)
     try {
+      joined()
+      this.#deps.failpoint('connect.joined')
       await runSteps(this.#deps.zygote, this.#deps.directory, `can't connect to network ${network.name}`, (p) => {
         const pidfd = p.register()
         p.sys('pre', 'pidfd_open', [pid, 0], { out: pidfd, doing: "find the container's process" })
         addInterfaces(p, 'pre', { pid, pidfd }, { interfaces: [interfaceOf(sandbox, endpoint)], resolver: false })
       })
+      this.#deps.failpoint('connect.linked')
       await this.#publish(sandbox)
       return endpoint
     } catch (error) {
@@ -382,8 +392,9 @@ export class Networks {
   async disconnect(sandbox: Sandbox, pid: number, network: NetworkRecord): Promise<void> {
     const endpoint = sandbox.endpoints.find((one) => one.network === network.id)
     if (!endpoint) throw forbidden(`container ${sandbox.id} is not connected to network ${network.name}`)
-    sandbox.endpoints.splice(sandbox.endpoints.indexOf(endpoint), 1)
     await removeInterface(this.#deps, pid, endpoint.interface)
+    sandbox.endpoints.splice(sandbox.endpoints.indexOf(endpoint), 1)
+    this.#deps.failpoint('disconnect.unlinked')
     await this.#release(endpoint)
     const { ipv4, ipv6 } = gatewaysOf(sandbox)
     const routes = [ipv4 && { interface: ipv4.interface, gateway: ipv4.gateway4! }, ipv6 && { interface: ipv6.interface, gateway: ipv6.gateway6! }].filter((route) => route !== undefined)
@@ -429,12 +440,16 @@ export class Networks {
     }
   }
 
+  /** The names of the drivers of all networks that this host can have. */
+  #drivers(): Set<string> {
+    return new Set(this.list().filter(({ scope }) => scope === 'local' || this.#deps.shared).map(({ driver }) => driver))
+  }
+
   /** Gives back what the drivers have, when the engine stops; false where a sandbox lives, which needs it. */
   async close(): Promise<boolean> {
     await this.#deps.shared?.close()
     if (this.#sandboxes.size) return false
-    const used = this.list().filter(({ scope }) => scope === 'local' || this.#deps.shared)
-    for (const name of new Set(used.map(({ driver }) => driver))) await this.#deps.driver(name).close?.()
+    for (const name of this.#drivers()) await this.#deps.driver(name).close?.()
     return true
   }
 }

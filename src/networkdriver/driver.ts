@@ -67,6 +67,8 @@ export interface NetworkDriver {
   peer?(network: NetworkConfig, peer: { address: string, mac: string, addresses: readonly string[] }, there: boolean): void
   /** The endpoint is no more, and none of its ports. */
   leave(network: NetworkConfig, endpoint: EndpointConfig): Promise<void>
+  /** Removes what a crash left, and no network has; once, when all that live are made. */
+  sweep?(): Promise<void>
   /** Gives back what the driver has as a whole; networks without endpoints go with it. */
   close?(): Promise<void>
 }

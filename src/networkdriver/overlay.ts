@@ -3,10 +3,13 @@ import { newForwarding, newNeighbour, newVxlan, setLink } from '../netlink/link.
 import { NetlinkSocket } from '../sys/netlink.ts'
 import type { Zygote } from '../sys/zygote.ts'
 import type { NetworkConfig, NetworkDriver } from './driver.ts'
-import { findLink, removeLink } from './links.ts'
+import { findLink, listLinks, removeLink } from './links.ts'
 
 /** The option that has a network's number in its tunnels (Docker's name). */
 export const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list'
+
+/** Told from bridges, which go with their own driver. */
+const aliasOf = (alias: string): string => `${alias} tunnel`
 
 const [BRIDGE, MTU] = ['com.docker.network.bridge.name', 'com.docker.network.driver.mtu']
 const OVERHEAD = 50 // of VXLAN over IPv4 (RFC 7348)
@@ -15,13 +18,15 @@ export interface OverlayOptions {
   zygote: Zygote
   /** Where FIFOs are meanwhile. */
   directory: string
+  /** Whose links these are: kept as the links' alias. */
+  alias: string
   /** The address of this host by which the others reach it. */
   address: string
 }
 
 /** Networks of several hosts: on each a bridge, and a VXLAN tunnel between them, which knows who is where: nothing is
  * learned or flooded, and who has an address is answered on the spot. */
-export function overlayDriver(bridge: NetworkDriver, { zygote, directory, address }: OverlayOptions): NetworkDriver {
+export function overlayDriver(bridge: NetworkDriver, { zygote, directory, address, alias }: OverlayOptions): NetworkDriver {
   const route = new NetlinkSocket('route')
   const made = new Map<string, number>()
   const tunnelOf = ({ id }: NetworkConfig): string => `vx-${id.slice(0, 12)}`
@@ -43,7 +48,7 @@ export function overlayDriver(bridge: NetworkDriver, { zygote, directory, addres
       if (!findLink(route, name)) route.request(`make the tunnel ${name}`, newVxlan({ name, id: Number(network.options[VNI_OPTION]), local: address, mtu: Number(inner(network).options[MTU]) }))
       const master = findLink(route, bridgeOf(network))!.index
       const { index } = findLink(route, name)!
-      route.request(`raise ${name}`, setLink({ index, master, up: true }))
+      route.request(`raise ${name}`, setLink({ index, master, up: true, alias: aliasOf(alias) }))
       made.set(network.id, index)
     },
     async remove(network) {
@@ -67,6 +72,10 @@ export function overlayDriver(bridge: NetworkDriver, { zygote, directory, addres
       }
       send(`${there ? 'learn' : 'forget'} where ${mac} is`, newForwarding({ index, mac, host, remove: !there }))
       for (const own of addresses) send(`${there ? 'learn' : 'forget'} who has ${own}`, newNeighbour({ index, mac, address: own, remove: !there }))
+    },
+    async sweep() {
+      const own = new Set([...made.values()])
+      for (const link of listLinks(route)) if (link.alias === aliasOf(alias) && !own.has(link.index)) await removeLink(zygote, directory, link.name)
     },
     async close() {
       for (const id of made.keys()) {

@@ -8,7 +8,7 @@ import { NetlinkSocket } from '../../sys/netlink.ts'
 import type { Zygote } from '../../sys/zygote.ts'
 import type { EndpointConfig, NetworkConfig, NetworkDriver, PortBinding } from '../driver.ts'
 import { Firewall, type Published } from './firewall.ts'
-import { findLink, removeLink } from '../links.ts'
+import { findLink, listLinks, removeLink } from '../links.ts'
 import type { Target } from './holders.ts'
 import { PortTable } from './ports.ts'
 
@@ -157,6 +157,10 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
     },
     withdraw: giveBack,
     leave: (network, endpoint) => giveBack(network, endpoint),
+    async sweep() {
+      const own = new Set([...networks.values()].map(({ bridge }) => bridge))
+      for (const { name, alias } of listLinks(route)) if (alias === options.alias && !own.has(name)) await remove(name)
+    },
     async close() {
       for (const { bridge } of networks.values()) if (find(bridge)?.alias === options.alias) await remove(bridge).catch((error: unknown) => warn(`can't remove the bridge ${bridge}`, error))
       firewall.remove()
