@@ -34,7 +34,7 @@ function starter(): { archive: Buffer, command: string[] } {
   return { archive: stdout, command: busybox ? ['/bin/busybox', 'sh', '-c', 'echo "hello from process $$ on $(busybox hostname)"'] : ['/bin/hello'] }
 }
 
-const daemon = spawn(join(root, 'bin/berth'), ['daemon', '-H', `unix://${socketPath}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error'], { stdio: 'inherit' })
+const daemon = spawn(join(root, 'bin/berth'), ['daemon', '-H', `unix://${socketPath}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '--bridge', 'none', '-l', 'error'], { stdio: 'inherit' })
 const ended = new Promise((resolve) => daemon.once('exit', resolve))
 try {
   while (!existsSync(socketPath)) await new Promise((resolve) => setTimeout(resolve, 20))

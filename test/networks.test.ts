@@ -357,6 +357,26 @@ test('the host itself finds containers by name where it is asked to', async () =
   assert.equal(dig('found.berth'), '')
 })
 
+test('a daemon without a default network has containers with loopback alone, and networks that are made', async () => {
+  await host.stop()
+  await host.start({}, { flags: ['--bridge', 'none'] })
+  assert.equal(ok('run', '--rm', 'starter', 'ls', '/sys/class/net'), 'lo')
+  assert.doesNotMatch(host.onHost('ip', '-o', 'link').out, /berth0/)
+  ok('network', 'create', 'made')
+  assert.equal(ok('run', '--rm', '--network', 'made', 'starter', 'ls', '/sys/class/net'), 'eth0\nlo')
+  ok('network', 'rm', 'made')
+  await host.stop()
+  await host.start({}, { flags: ['--bip', '10.42.0.1/24', '--fixed-cidr', '10.42.0.128/25', '--icc=false', '--mtu', '1400', '--ip', '127.0.0.1', '--dns', '192.0.2.53'] })
+  ok('run', '-d', '--name', 'set', '-p', '8300:80', 'starter', 'sleep', '1000')
+  assert.match(addressOf('set'), /^10\.42\.0\.1(2[89]|3\d)$/)
+  assert.match(ok('exec', 'set', 'ip', 'link', 'show', 'eth0'), /mtu 1400/)
+  assert.equal(ok('port', 'set'), '80/tcp -> 127.0.0.1:8300')
+  assert.equal(ok('exec', 'set', 'cat', '/etc/resolv.conf').split('\n')[0], 'nameserver 192.0.2.53')
+  remove('set')
+  await host.stop()
+  await host.start()
+})
+
 test('macvlan: a container is on the link of the host, with an address of its own, and a VLAN is made and removed', () => {
   ok('network', 'create', '-d', 'macvlan', '-o', 'parent=up0', '--subnet', '198.51.100.0/24', '--gateway', '198.51.100.2', '--ip-range', '198.51.100.128/25', 'wire')
   ok('run', '-d', '--name', 'wired', '--network', 'wire', 'starter', 'sleep', '1000')

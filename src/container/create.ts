@@ -29,6 +29,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   if (!askedConfig.Image) throw invalid('no image specified')
   const image = deps.images.resolve(askedConfig.Image)
   const config = mergeConfig(askedConfig, image.config)
+  if (host.NetworkMode === 'default' && !deps.networks.find('bridge')) host.NetworkMode = 'none' // the daemon was told to do without
   const warnings = [...checkPlatform(image, askedConfig.Image, input.platform), ...checkAll(deps, config, host)]
   const networks = membershipsOf(deps, config, host, networking?.EndpointsConfig ?? {}, warnings)
   const name = input.name ? deps.containers.checkName(input.name) : generateName((free) => deps.containers.nameIsFree(free))

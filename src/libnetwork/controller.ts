@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { codeOf, conflict, forbidden, invalid, isKind, notFound, unavailable, unsupported } from '../lib/errors.ts'
+import { codeOf, conflict, forbidden, invalid, isKind, messageOf, notFound, system, unavailable, unsupported } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import type { Plugin } from '../lib/plugin.ts'
 import { KeyedLock } from '../lib/lock.ts'
@@ -83,7 +83,10 @@ export class Networks {
     }
     for (const [name, driver] of [['none', 'null'], ['host', 'host'], ...(bridge ? [['bridge', 'bridge']] : [])] as const) {
       if (this.find(name!)) continue
-      await this.create({ name: name!, driver: driver!, internal: false, attachable: false, ipv4: true, ipv6: false, ipamDriver: 'default', ipamOptions: {}, pools: [], options: {}, labels: {}, ...(name === 'bridge' && bridge) }, true)
+      const making = this.create({ name: name!, driver: driver!, internal: false, attachable: false, ipv4: true, ipv6: false, ipamDriver: 'default', ipamOptions: {}, pools: [], options: {}, labels: {}, ...(name === 'bridge' && bridge) }, true)
+      await making.catch((error: unknown) => {
+        throw name === 'bridge' ? system(`the default network can not be made: ${messageOf(error)}. --bridge none does without`, error) : error
+      })
     }
   }
 
