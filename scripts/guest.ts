@@ -1,7 +1,7 @@
 /** `npm run guest -- test/limits.test.ts …`: runs tests on another kernel, Debian's, with cgroup version 2 and AppArmor, in
  * an emulated machine. What it needs is installed, and kept in /var/tmp/berth-guest. */
 import { execFileSync, spawn } from 'node:child_process'
-import { cpSync, existsSync, globSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, globSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { installPackages } from './packages.ts'
 
@@ -18,11 +18,11 @@ if (tests.length === 0) {
 installPackages({ '/usr/bin/qemu-system-x86_64': 'qemu-system-x86', '/usr/sbin/debootstrap': 'debootstrap', '/bin/busybox': 'busybox-static', '/sbin/mke2fs': 'e2fsprogs' })
 
 mkdirSync(place, { recursive: true })
-if (!existsSync(join(base, 'complete'))) {
+const wanted = 'linux-image-cloud-amd64,initramfs-tools,apparmor,kmod,procps,gcc,libc6-dev,libatomic1,openssl,busybox-static,iproute2,nftables,bind9-dnsutils,etcd-server'
+if (!existsSync(join(base, 'complete')) || readFileSync(join(base, 'complete'), 'utf8') !== wanted) {
   rmSync(base, { recursive: true, force: true })
-  const wanted = 'linux-image-cloud-amd64,initramfs-tools,apparmor,kmod,procps,gcc,libc6-dev,libatomic1,openssl,busybox-static'
   run('debootstrap', ['--variant=minbase', `--include=${wanted}`, 'bookworm', base, 'http://deb.debian.org/debian'])
-  writeFileSync(join(base, 'complete'), '')
+  writeFileSync(join(base, 'complete'), wanted)
 }
 
 rmSync(tree, { recursive: true, force: true })

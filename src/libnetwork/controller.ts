@@ -5,16 +5,17 @@ import type { Plugin } from '../lib/plugin.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { addInterfaces, impairInterface } from '../libcontainer/network.ts'
-import { addressBytes, contains, macBytes, overlap, parseSubnet, type Subnet } from '../netlink/address.ts'
+import { macBytes, parseSubnet, type Subnet } from '../netlink/address.ts'
 import type { Impairment } from '../netlink/qdisc.ts'
 import type { EndpointConfig, NetworkDriver, PortBinding } from '../networkdriver/driver.ts'
 import { VNI_OPTION } from '../networkdriver/overlay.ts'
 import { runSteps, type Zygote } from '../sys/zygote.ts'
+import { addressesOf, allocate, macFor, poolOf, type Addressed } from './addresses.ts'
 import { changeRoutes, removeInterface } from './change.ts'
-import { hostSubnets } from './host.ts'
-import { AddressPool, checkPool, freeSubnet, type AddressSpace, type Pool, type PoolConfig } from './ipam.ts'
+import { AddressPool, type AddressSpace, type PoolConfig } from './ipam.ts'
 import { namesOf } from './endpointnames.ts'
 import { configOf, predefined, type NetworkRecord } from './network.ts'
+import { choosePools } from './pools.ts'
 import { RemotePool, releasePools, requestPools } from './remotepool.ts'
 import { gatewaysOf, interfaceOf, publisherOf, type Endpoint, type EndpointSettings, type Sandbox } from './sandbox.ts'
 import { nameTaken, type Peer, type Shared } from './shared/shared.ts'
@@ -51,12 +52,10 @@ export interface NetworksDeps {
   failpoint: (name: string) => void
 }
 
-interface Network { record: NetworkRecord, pools: Pool[] }
-
 /** The networks that there are, and the sandboxes in them (libnetwork's controller). */
 export class Networks {
   readonly #deps: NetworksDeps
-  readonly #networks = new Map<string, Network>()
+  readonly #networks = new Map<string, Addressed>()
   readonly #sandboxes = new Map<string, Sandbox>()
   /** One change of the list of networks at a time. */
   readonly #lock = new KeyedLock()
@@ -171,7 +170,7 @@ export class Networks {
     }
     const shared = this.#sharedFor(record)
     if (ipam) record.pools = await requestPools(ipam, request.pools, request.ipamOptions, request)
-    else if (driver.name !== 'host' && driver.name !== 'null') record.pools = this.#poolsFor(request, record.id)
+    else if (driver.name !== 'host' && driver.name !== 'null') record.pools = this.#choosePools(request, record.id)
     if (shared) await this.#claim(shared, request, record)
     try {
       await this.#add(record)
@@ -187,6 +186,10 @@ export class Networks {
     return record
   }
 
+  #choosePools(request: NetworkRequest, id: string, more: readonly Subnet[] = []): PoolConfig[] {
+    return choosePools(request, id, { records: this.list(), spaces: this.#deps.spaces, more })
+  }
+
   /** Takes a network's name, subnets and number among all hosts. */
   async #claim(shared: Shared, request: NetworkRequest, record: NetworkRecord): Promise<void> {
     const taken: Subnet[] = []
@@ -200,7 +203,7 @@ export class Networks {
       else if (request.pools.some(({ subnet }) => subnet)) throw forbidden('invalid pool request: Pool overlaps with other one on this address space (of another host)')
       else {
         taken.push(...record.pools.map(({ subnet }) => parseSubnet(subnet)))
-        record.pools = this.#poolsFor(request, record.id, taken)
+        record.pools = this.#choosePools(request, record.id, taken)
       }
     }
   }
@@ -216,31 +219,6 @@ export class Networks {
   #know(record: NetworkRecord): void {
     const { ipamDriver = 'default' } = record
     this.#networks.set(record.id, { record, pools: record.pools.map((pool) => (ipamDriver === 'default' ? new AddressPool(pool) : new RemotePool(this.#deps.plugin(ipamDriver), pool))) })
-  }
-
-  /** The subnets of a network: what was asked for, checked against the others, and what is free for the rest. */
-  #poolsFor(request: NetworkRequest, id: string, more: readonly Subnet[] = []): PoolConfig[] {
-    const others = this.list().flatMap((record) => record.pools.map((pool) => ({ name: record.name, subnet: parseSubnet(pool.subnet) })))
-    const pools: PoolConfig[] = []
-    for (const asked of request.pools) {
-      if (asked.subnet === undefined || asked.subnet === '') {
-        if (asked.range || asked.gateway) throw invalid('user specified IP address is supported only when connecting to networks with user configured subnets')
-        continue
-      }
-      const pool = checkPool({ ...asked, subnet: asked.subnet })
-      const subnet = parseSubnet(pool.subnet)
-      const other = others.find((one) => overlap(one.subnet, subnet))
-      if (other) throw forbidden(`invalid pool request: Pool overlaps with other one on this address space (network ${other.name})`)
-      if (subnet.family === 6 && !request.ipv6) throw invalid(`IPv6 is not enabled, and ${pool.subnet} is a subnet of IPv6`)
-      pools.push(pool)
-      others.push({ name: request.name, subnet })
-    }
-    const taken = [...others.map(({ subnet }) => subnet), ...hostSubnets(), ...more]
-    const has = (family: number): boolean => pools.some((pool) => isIP(pool.subnet.split('/')[0]!) === family)
-    if (request.ipv4 && !has(4)) pools.push(checkPool({ subnet: freeSubnet(this.#deps.spaces, 4, taken) }))
-    // a unique local prefix (RFC 4193), made of the network's id, which is random
-    if (request.ipv6 && !has(6)) pools.push(checkPool({ subnet: freeSubnet([...this.#deps.spaces, { base: `fd${id.slice(0, 2)}:${id.slice(2, 6)}:${id.slice(6, 10)}::/48`, size: 64 }], 6, taken) }))
-    return pools
   }
 
   /** Removes a network that nobody is in. */
@@ -455,44 +433,4 @@ export class Networks {
     for (const name of this.#drivers()) await this.#deps.driver(name).close?.()
     return true
   }
-}
-
-const addressesOf = ({ ipv4, ipv6 }: Pick<Endpoint, 'ipv4' | 'ipv6'>): string[] => [ipv4, ipv6].filter((address) => address !== undefined)
-
-function poolOf({ pools }: Network, address: string): Pool | undefined {
-  return pools.find(({ subnet }) => contains(subnet, address.split('/')[0]!))
-}
-
-/** An address of a family for an endpoint, if its network has that family. `claim` says whether nobody on another host
- * has it. */
-async function allocate(network: Network, family: 4 | 6, asked: string | undefined, claim: (address: string) => Promise<boolean>): Promise<string[]> {
-  const { record } = network
-  if (asked) {
-    if (isIP(asked) !== family) throw invalid(`invalid IPv${family} address: ${asked}`)
-    const pool = poolOf(network, asked)
-    if (!pool) throw invalid(`no configured subnet contains IP address ${asked}`)
-    const address = await pool.reserve(asked)
-    if (await claim(address)) return [address]
-    throw conflict('Address already in use (on another host)')
-  }
-  const pools = network.pools.filter(({ subnet }) => subnet.family === family)
-  for (const pool of pools) {
-    for (let address = await pool.allocate(); address; address = await pool.allocate()) {
-      try {
-        if (await claim(address)) return [address]
-      } catch (error) {
-        await pool.release(address)
-        throw error
-      }
-      // another host's: it stays taken here until that host gives it back
-    }
-  }
-  if (pools.length === 0) return []
-  throw conflict(`no available IPv${family} addresses on this network's address pools: ${record.name} (${record.id})`)
-}
-
-/** The hardware address that Docker gives: it is the same for the same IPv4 address. */
-function macFor(ipv4: string | undefined): string {
-  const bytes = ipv4 ? addressBytes(ipv4.split('/')[0]!) : Buffer.from(randomId().slice(0, 8), 'hex')
-  return ['02', '42', ...[...bytes].map((byte) => byte.toString(16).padStart(2, '0'))].join(':')
 }
