@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
-import { invalid, isKind, notFound, unsupported } from '../lib/errors.ts'
+import { invalid, notFound, unsupported } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
 import type { Image, ImageConfig } from '../image/image.ts'
 import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../image/platform.ts'
@@ -12,7 +12,7 @@ import { containerDirectory, remapOf, type ContainerDeps, type HostFacts } from 
 import { checkLimits } from './limits.ts'
 import { generateName } from './names.ts'
 import { writeNameFiles } from './namefiles.ts'
-import { membershipsOf } from './network.ts'
+import { membershipsOf, named } from './network.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { hostnameOf, mergeEnvironment, parseSecurityOptions } from './process.ts'
 import { bindsOf } from './spec.ts'
@@ -160,21 +160,12 @@ export function checkPolicyName(name: string): void {
   if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) throw invalid(`invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
 }
 
-/** A mode that names a container which there is not is bad input: to clients, 404 means the image. */
-function checkOther(deps: ContainerDeps, mode: string): void {
-  try {
-    deps.containers.resolve(mode.slice('container:'.length))
-  } catch (error) {
-    throw isKind(error, 'not-found') ? invalid(error.message, error) : error
-  }
-}
-
 function checkNetwork(deps: ContainerDeps, host: HostConfig): void {
   const { NetworkMode, PidMode, IpcMode, UTSMode, UsernsMode, CgroupnsMode } = host
-  if (NetworkMode.startsWith('container:')) checkOther(deps, NetworkMode)
-  if (PidMode.startsWith('container:')) checkOther(deps, PidMode)
+  if (NetworkMode.startsWith('container:')) named(() => deps.containers.resolve(NetworkMode.slice('container:'.length)))
+  if (PidMode.startsWith('container:')) named(() => deps.containers.resolve(PidMode.slice('container:'.length)))
   else if (PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
-  if (IpcMode.startsWith('container:')) checkOther(deps, IpcMode)
+  if (IpcMode.startsWith('container:')) named(() => deps.containers.resolve(IpcMode.slice('container:'.length)))
   else if (!['private', 'host', 'none', 'shareable'].includes(IpcMode)) throw invalid('invalid IPC mode: ' + IpcMode)
   if (UTSMode !== '' && UTSMode !== 'host') throw invalid('invalid UTS mode: ' + UTSMode)
   if (UsernsMode !== '' && UsernsMode !== 'host') throw invalid('invalid user namespace mode: ' + UsernsMode)

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { conflict, forbidden, invalid, unsupported } from '../lib/errors.ts'
+import { conflict, forbidden, invalid, isKind, unsupported } from '../lib/errors.ts'
 import type { NetworkPlan } from '../libcontainer/network.ts'
 import type { LiveProcess } from '../execdriver/driver.ts'
 import { NameServer } from '../libnetwork/dns/server.ts'
@@ -50,7 +50,7 @@ export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host
     if (host.Links?.length && mode === 'host') throw invalid('conflicting options: host type networking can\'t be used with links. This would result in undefined behavior')
     return []
   }
-  const first = networkOfMode(deps, mode)
+  const first = named(() => networkOfMode(deps, mode))
   const memberships = new Map<string, Membership>()
   const add = (network: NetworkRecord, settings: EndpointSettings): void => {
     checkSettings(network, settings)
@@ -58,7 +58,7 @@ export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host
   }
   add(first, noSettings())
   for (const [name, body] of Object.entries(asked)) {
-    const network = name === 'default' ? first : deps.networks.resolve(name)
+    const network = name === 'default' ? first : named(() => deps.networks.resolve(name))
     if (network.driver === 'host' || network.driver === 'null') throw invalid(`container cannot be connected to ${network.name} and other networks`)
     add(network, settingsOf(body))
   }
@@ -69,11 +69,20 @@ export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host
   }
   for (const link of host.Links ?? []) {
     const [target = '', alias = target] = link.replace(/^\//, '').split(':')
-    const other = deps.containers.resolve(target)
+    const other = named(() => deps.containers.resolve(target), `could not get container for ${target}: `)
     if (userDefined(first)) main.settings.links.push(`${other.record.name}:${alias.replace(/^.*\//, '')}`)
   }
   portRequestsOf(deps, config, host)
   return [...memberships.values()]
+}
+
+/** What a container names and there is not is bad input: to clients that create one, 404 means the image. */
+export function named<T>(resolve: () => T, before = ''): T {
+  try {
+    return resolve()
+  } catch (error) {
+    throw isKind(error, 'not-found') ? invalid(before + error.message, error) : error
+  }
 }
 
 /** The network that a mode names; `default` is the bridge. */

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { conflict, invalid, system } from '../lib/errors.ts'
+import { conflict, invalid, messageOf, system } from '../lib/errors.ts'
 import type { RemotePool } from './remotepool.ts'
 import { addressNumber, addressText, contains, overlap, parseSubnet, sizeOf, subnetText, type Family, type Subnet } from '../netlink/address.ts'
 
@@ -78,9 +78,17 @@ export class AddressPool {
   }
 }
 
+function readSubnet(text: string): Subnet {
+  try {
+    return parseSubnet(text)
+  } catch (error) {
+    throw invalid(`invalid subnet ${text}: ${messageOf(error)}`, error)
+  }
+}
+
 /** Checks what was asked for, and fills in the gateway: the first address of the range that nobody else has. */
 export function checkPool(asked: { subnet: string, range?: string, gateway?: string, auxiliary?: Record<string, string> }, gatewayWanted = true): PoolConfig {
-  const subnet = parseSubnet(asked.subnet)
+  const subnet = readSubnet(asked.subnet)
   const inside = (address: string, what: string): string => {
     if (!isIP(address)) throw invalid(`invalid ${what}: ${address} is no IP address`)
     if (!contains(subnet, address)) throw invalid(`no matching subnet for ${what} ${address}`)

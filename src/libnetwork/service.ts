@@ -89,7 +89,7 @@ function wire(networks: Networks, record: NetworkRecord, whole: boolean): object
   return {
     Name: record.name, Id: record.id, Created: record.created, Scope: record.scope, Driver: record.driver, EnableIPv4: record.ipv4, EnableIPv6: record.ipv6,
     IPAM: {
-      Driver: record.ipamDriver, Options: Object.keys(record.ipamOptions).length ? record.ipamOptions : null,
+      Driver: record.ipamDriver, Options: predefined.has(record.name) ? null : record.ipamOptions,
       Config: record.pools.map(({ subnet, range, gateway, auxiliary }) => ({ Subnet: subnet, ...(range && { IPRange: range }), ...(gateway && { Gateway: gateway }), ...(Object.keys(auxiliary).length && { AuxiliaryAddresses: auxiliary }) })),
     },
     Internal: record.internal, Attachable: record.attachable, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false,
