@@ -15,6 +15,7 @@ import { Etcd } from '../libnetwork/shared/etcd.ts'
 import { Shared } from '../libnetwork/shared/shared.ts'
 import type { Link } from '../netlink/link.ts'
 import { networkDrivers } from '../networkdriver/drivers.ts'
+import type { TunnelKeys } from '../networkdriver/overlay.ts'
 import { listLinks, removeLink } from '../networkdriver/links.ts'
 import { NetlinkSocket } from '../sys/netlink.ts'
 import type { Zygote } from '../sys/zygote.ts'
@@ -32,7 +33,7 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
   const kept = join(dataRoot, 'forwarding')
   if (network.forward) turnForwardingOn(kept)
   const cluster = clusterOf(network, dataRoot, warn)
-  const driver = networkDrivers({ address: cluster?.address, plugin: (name) => Plugin.find(name), bridge: {
+  const driver = networkDrivers({ cluster, plugin: (name) => Plugin.find(name), bridge: {
     zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(links, alias),
     table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
   } })
@@ -46,7 +47,7 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
 }
 
 /** What this host shares with others. */
-function clusterOf({ clusterStore, clusterAdvertise }: NetworkOptions, dataRoot: string, warn: Hooks['warn']): { shared: Shared, address: string } | undefined {
+function clusterOf({ clusterStore, clusterAdvertise }: NetworkOptions, dataRoot: string, warn: Hooks['warn']): { shared: Shared, address: string, keys: TunnelKeys } | undefined {
   if (!clusterStore && !clusterAdvertise) return undefined
   if (!clusterStore || !clusterAdvertise) throw invalid('--cluster-store and --cluster-advertise go together')
   const at = clusterAdvertise.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1')
@@ -54,7 +55,24 @@ function clusterOf({ clusterStore, clusterAdvertise }: NetworkOptions, dataRoot:
   if (!address) throw invalid(`--cluster-advertise: ${clusterAdvertise} is neither an address nor a link that has one`)
   const file = join(dataRoot, 'host-id')
   if (!existsSync(file)) writeFileSync(file, randomId())
-  return { address, shared: new Shared({ store: new Etcd(clusterStore), host: readFileSync(file, 'utf8'), address, warn }) }
+  const nonce = nonceIn(join(dataRoot, 'tunnel-nonce'))
+  const shared = new Shared({ store: new Etcd(clusterStore), host: readFileSync(file, 'utf8'), address, nonce: nonce.read, warn })
+  return { address, shared, keys: { secret: () => shared.secret(), nonce: nonce.read, forget: nonce.forget } }
+}
+
+/** Something made up that lasts as long as the machine runs, also while the engine does not. */
+function nonceIn(file: string): { read: () => string, forget: () => void } {
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+  return {
+    read() {
+      const [kept, since] = (readIfThere(file) ?? '').split(' ')
+      if (kept && since === boot) return kept
+      const nonce = randomId()
+      writeFileSync(file, `${nonce} ${boot}`, { mode: 0o600 })
+      return nonce
+    },
+    forget: () => rmSync(file, { force: true }),
+  }
 }
 
 /** What the default network is made of. */

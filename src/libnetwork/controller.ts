@@ -113,7 +113,7 @@ export class Networks {
     const network = this.#networks.get(peer.network)
     if (!network) return
     for (const address of addressesOf(peer)) void poolOf(network, address)?.[there ? 'take' : 'release'](address)
-    this.#deps.driver(network.record.driver).peer?.(configOf(network.record), { address: peer.address, mac: peer.mac, addresses: addressesOf(peer).map((address) => address.split('/')[0]!) }, there)
+    this.#deps.driver(network.record.driver).peer?.(configOf(network.record), { address: peer.address, nonce: peer.nonce, mac: peer.mac, addresses: addressesOf(peer).map((address) => address.split('/')[0]!) }, there)
   }
 
   /** The places in a network that other hosts' sandboxes have. */

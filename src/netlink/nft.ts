@@ -15,7 +15,7 @@ export const R = Array.from({ length: 16 }, (_, i) => 8 + i) as readonly number[
 /** One expression of a rule. */
 export type Expression = readonly [name: string, attributes: Attributes]
 
-const META = { iifname: 6, oifname: 7, nfproto: 15, l4proto: 16 } as const
+const META = { iifname: 6, oifname: 7, nfproto: 15, l4proto: 16, secpath: 25 } as const
 const VERDICT = { drop: 0, accept: 1, return: -5, jump: -3 } as const
 
 const word = (value: number): Buffer => {
@@ -59,7 +59,7 @@ export const masquerade = (): Expression => ['masq', []]
 /** What an element of a set is made of; `length` is in bytes, as padded to a register's four. The numbers are those by
  * which nft(8) shows it. */
 export const types = {
-  ipv4: { id: 7, length: 4 }, ipv6: { id: 8, length: 16 }, protocol: { id: 12, length: 4 }, port: { id: 13, length: 4 }, ifname: { id: 41, length: 16 },
+  ipv4: { id: 7, length: 4 }, ipv6: { id: 8, length: 16 }, protocol: { id: 12, length: 4 }, port: { id: 13, length: 4 }, ifname: { id: 41, length: 16 }, integer: { id: 4, length: 4 },
 } as const
 export type Type = keyof typeof types
 

@@ -11,6 +11,8 @@ export interface NetworkConfig {
   options: Readonly<Record<string, string>>
   ipv4: readonly Pool[]
   ipv6: readonly Pool[]
+  /** The number of tunnels out of which nothing may come that was not encrypted. */
+  sealed?: number
 }
 
 export type Protocol = 'tcp' | 'udp' | 'sctp'
@@ -64,7 +66,7 @@ export interface NetworkDriver {
   withdraw?(network: NetworkConfig, endpoint: EndpointConfig, bindings: readonly PortBinding[]): Promise<void>
   /** Another host's endpoint has come, or gone: where it is, and its addresses without prefix. What is not known is no
    * error. */
-  peer?(network: NetworkConfig, peer: { address: string, mac: string, addresses: readonly string[] }, there: boolean): void
+  peer?(network: NetworkConfig, peer: { address: string, nonce: string, mac: string, addresses: readonly string[] }, there: boolean): void
   /** The endpoint is no more, and none of its ports. */
   leave(network: NetworkConfig, endpoint: EndpointConfig): Promise<void>
   /** Removes what a crash left, and no network has; once, when all that live are made. */

@@ -6,7 +6,7 @@ import { O_CLOEXEC } from './fs.ts'
 import { nr } from './syscalls.ts'
 
 const [AF_NETLINK, SOCK_RAW, SOL_SOCKET, SO_SNDBUFFORCE, SO_RCVBUFFORCE, SOL_NETLINK, NETLINK_CAP_ACK, NETLINK_EXT_ACK, MSG_DONTWAIT] = [16, 3, 1, 32, 33, 270, 10, 11, 0x40]
-export const protocols = { route: 0, netfilter: 12 } as const
+export const protocols = { route: 0, xfrm: 6, netfilter: 12 } as const
 
 /** A netlink socket (netlink(7)) in this thread's network namespace. The kernel answers before a send returns, so
  * requests are plain calls; what makes it wait belongs into a program of the zygote's. */

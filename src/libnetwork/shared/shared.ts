@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { conflict, forbidden, messageOf, unavailable } from '../../lib/errors.ts'
 import type { NetworkRecord } from '../network.ts'
 import type { Change, Etcd } from './etcd.ts'
@@ -9,6 +10,8 @@ export interface Peer {
   /** The other engine, and the address by which its host is reached. */
   host: string
   address: string
+  /** What that host's keys of encrypted tunnels are made of. */
+  nonce: string
   sandbox: string
   names: string[]
   mac: string
@@ -25,6 +28,7 @@ export interface SharedListener {
 }
 
 const RETRY = 1000
+const SECRET = 'secrets/tunnels'
 
 /** What hosts share of networks: in a store, as keys `networks/ID`, `names/NAME`, `subnets/SUBNET`, `vnis/VNI`,
  * `addresses/NETWORK/ADDRESS` and `endpoints/NETWORK/ENDPOINT`. A key is taken by whoever makes it first. */
@@ -32,6 +36,7 @@ export class Shared {
   readonly #store: Etcd
   readonly #host: string
   readonly #address: string
+  readonly #nonce: () => string
   readonly #warn: (message: string) => void
   readonly #known = new Map<string, string>()
   readonly #stop = new AbortController()
@@ -40,10 +45,11 @@ export class Shared {
   #work: Promise<void> = Promise.resolve()
 
   /** `host` names this engine, `address` is that of its host. */
-  constructor(options: { store: Etcd, host: string, address: string, warn: (message: string) => void }) {
+  constructor(options: { store: Etcd, host: string, address: string, nonce: () => string, warn: (message: string) => void }) {
     this.#store = options.store
     this.#host = options.host
     this.#address = options.address
+    this.#nonce = options.nonce
     this.#warn = options.warn
   }
 
@@ -60,6 +66,7 @@ export class Shared {
     const { signal } = this.#stop
     while (!signal.aborted) {
       try {
+        await this.#store.transact({ absent: [SECRET], put: [{ key: SECRET, value: randomBytes(32).toString('hex') }] })
         const { pairs, revision } = await this.#store.list()
         const keys = new Set(pairs.map(({ key }) => key))
         for (const key of [...this.#known.keys()]) if (!keys.has(key)) this.#take({ key, value: undefined })
@@ -112,6 +119,13 @@ export class Shared {
     }
   }
 
+  /** What keys of encrypted tunnels are made of, which the first of all hosts has made up. */
+  secret(): Uint8Array {
+    const text = this.#known.get(SECRET)
+    if (!text) throw unavailable('the secret of encrypted tunnels is not known: the cluster store does not answer')
+    return Buffer.from(text, 'hex')
+  }
+
   /** The other hosts' places in a network. */
   peers(network: string): Peer[] {
     return [...this.#known].filter(([key]) => key.startsWith(`endpoints/${network}/`)).map(([, value]) => JSON.parse(value) as Peer).filter(({ host }) => host !== this.#host)
@@ -141,8 +155,8 @@ export class Shared {
   }
 
   /** Tells the others of an endpoint of this host's. */
-  async announce(peer: Omit<Peer, 'host' | 'address'>): Promise<void> {
-    await this.#store.transact({ absent: [], put: [{ key: `endpoints/${peer.network}/${peer.id}`, value: JSON.stringify({ ...peer, host: this.#host, address: this.#address } satisfies Peer) }] })
+  async announce(peer: Omit<Peer, 'host' | 'address' | 'nonce'>): Promise<void> {
+    await this.#store.transact({ absent: [], put: [{ key: `endpoints/${peer.network}/${peer.id}`, value: JSON.stringify({ ...peer, host: this.#host, address: this.#address, nonce: this.#nonce() } satisfies Peer) }] })
   }
 
   /** Gives an endpoint and its addresses back; while the store is away, later. */

@@ -117,7 +117,7 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
         for (const { subnet, gateway } of [...network.ipv4, ...network.ipv6]) if (gateway) route.request(`give ${bridge} the address ${gateway}`, newAddress(link.index, `${gateway}/${subnet.split('/')[1]}`))
         route.request(`raise ${bridge}`, setLink({ index: link.index, up: true }))
         sysctl(`ipv4/conf/${bridge}/route_localnet`, '1') // for ports at localhost; see the firewall's chain loopback
-        firewall.addNetwork({ bridge, internal: network.internal, masquerade: flag(network, OPTION.masquerade, true) && !network.internal, betweenContainers: flag(network, OPTION.icc, true) })
+        firewall.addNetwork({ bridge, internal: network.internal, masquerade: flag(network, OPTION.masquerade, true) && !network.internal, betweenContainers: flag(network, OPTION.icc, true), sealed: network.sealed })
       } catch (error) {
         if (!there) await remove(bridge)
         throw error

@@ -14,6 +14,8 @@ export interface Guarded {
   masquerade: boolean
   /** Containers on it reach each other. */
   betweenContainers: boolean
+  /** The number of its tunnels, where nothing may come out of one that was not encrypted. */
+  sealed?: number | undefined
 }
 
 export const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const
@@ -128,19 +130,24 @@ function ownElements(ports: readonly Published[], family: number): Element[] {
   return [...new Set(ports.map(({ to }) => to))].filter((to) => isIP(to) === family).map((to) => ({ key: [addressBytes(to), addressBytes(to)] }))
 }
 
+/** A number of tunnels as its three bytes in a VXLAN header. */
+function be24(number: number): Buffer {
+  return Buffer.from([number >> 16 & 255, number >> 8 & 255, number & 255])
+}
+
 /** The elements of networks, by set. */
 function networkElements(networks: readonly Guarded[]): Record<string, Element[]> {
   const bridges = (chosen: readonly Guarded[]): Element[] => chosen.map(({ bridge }) => ({ key: [ifname(bridge)] }))
   const pairs = (chosen: readonly Guarded[]): Element[] => chosen.map(({ bridge }) => ({ key: [ifname(bridge), ifname(bridge)] }))
   return {
     networks: bridges(networks), internal: bridges(networks.filter(({ internal }) => internal)), masqueraded: bridges(networks.filter((network) => network.masquerade)),
-    same: pairs(networks), reachable: pairs(networks.filter(({ betweenContainers }) => betweenContainers)),
+    sealed: networks.flatMap(({ sealed }) => (sealed === undefined ? [] : [{ key: [be24(sealed)] }])), same: pairs(networks), reachable: pairs(networks.filter(({ betweenContainers }) => betweenContainers)),
   }
 }
 
 /** The sets and rules, which are the same for every engine. */
 function rules(batch: Batch, guard: boolean): void {
-  batch.set('networks', ['ifname']).set('internal', ['ifname']).set('masqueraded', ['ifname']).set('same', ['ifname', 'ifname']).set('reachable', ['ifname', 'ifname'])
+  batch.set('networks', ['ifname']).set('internal', ['ifname']).set('masqueraded', ['ifname']).set('same', ['ifname', 'ifname']).set('reachable', ['ifname', 'ifname']).set('sealed', ['integer'])
   batch.set('published4', ['protocol', 'ipv4', 'port'], ['ipv4', 'port']).set('own4', ['ipv4', 'ipv4']).set('own6', ['ipv6', 'ipv6']).set('published6', ['protocol', 'ipv6', 'port'], ['ipv6', 'port'])
 
   batch.chain('publish')
@@ -163,6 +170,10 @@ function rules(batch: Batch, guard: boolean): void {
   batch.rule('postrouting', ...bothEnds, lookup('same'), verdict('accept'))
   batch.rule('postrouting', meta('iifname'), lookup('masqueraded'), masquerade())
   batch.rule('postrouting', meta('nfproto'), equals(IPV4), payload('network', 12, 1), equals(u8(127)), meta('oifname'), lookup('networks'), masquerade())
+
+  // VXLAN (RFC 7348): the number of the network is after 8 bytes of UDP and 4 of its own
+  batch.chain('tunnels', { type: 'filter', hook: 'input', priority: 0 })
+  batch.rule('tunnels', meta('l4proto'), equals(u8(17)), payload('transport', 2, 2), equals(be16(4789)), payload('transport', 12, 3), lookup('sealed'), meta('secpath'), equals(u8(0)), verdict('drop'))
 
   batch.chain('forward', { type: 'filter', hook: 'forward', priority: 0 })
   batch.rule('forward', meta('oifname'), lookup('networks'), connectionState('established', 'related'), verdict('accept'))
