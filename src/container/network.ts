@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { conflict, forbidden, invalid, isKind, unsupported } from '../lib/errors.ts'
+import { conflict, forbidden, invalid, isKind } from '../lib/errors.ts'
 import type { NetworkPlan } from '../libcontainer/network.ts'
 import type { LiveProcess } from '../execdriver/driver.ts'
 import { NameServer } from '../libnetwork/dns/server.ts'
@@ -26,11 +26,12 @@ export function settingsOf(body: EndpointBody | null | undefined): EndpointSetti
   const { IPv4Address, IPv6Address } = body.IPAMConfig ?? {}
   if (IPv4Address && isIP(IPv4Address) !== 4) throw invalid(`invalid IPv4 address: ${IPv4Address}`)
   if (IPv6Address && isIP(IPv6Address) !== 6) throw invalid(`invalid IPv6 address: ${IPv6Address}`)
-  if (body.IPAMConfig?.LinkLocalIPs?.length) throw unsupported('IPAMConfig.LinkLocalIPs: further link-local addresses are not supported')
+  const linkLocal = body.IPAMConfig?.LinkLocalIPs ?? []
+  for (const address of linkLocal) if (!isIP(address)) throw invalid(`invalid link-local IP address: ${address}`)
   if (body.MacAddress) macBytes(body.MacAddress)
   return {
     aliases: [...new Set(body.Aliases ?? [])], links: body.Links ?? [], options: body.DriverOpts ?? {}, priority: body.GwPriority, ...(body.MacAddress && { mac: body.MacAddress }),
-    ...(IPv4Address && { ipv4: IPv4Address }), ...(IPv6Address && { ipv6: IPv6Address }),
+    ...(IPv4Address && { ipv4: IPv4Address }), ...(IPv6Address && { ipv6: IPv6Address }), ...(linkLocal.length && { linkLocal }),
   }
 }
 
@@ -59,7 +60,7 @@ export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host
   add(first, noSettings())
   for (const [name, body] of Object.entries(asked)) {
     const network = name === 'default' ? first : named(() => deps.networks.resolve(name))
-    if (network.driver === 'host' || network.driver === 'null') throw invalid(`container cannot be connected to ${network.name} and other networks`)
+    if (!network.configOnly && (network.driver === 'host' || network.driver === 'null')) throw invalid(`container cannot be connected to ${network.name} and other networks`)
     add(network, settingsOf(body))
   }
   const main = memberships.get(first.id)!
@@ -91,6 +92,7 @@ function networkOfMode(deps: ContainerDeps, mode: string): NetworkRecord {
 }
 
 export function checkSettings(network: NetworkRecord, settings: EndpointSettings): void {
+  if (network.configOnly) throw forbidden(`cannot attach to a configuration-only network: ${network.name}`)
   if (userDefined(network)) return
   if (settings.ipv4 || settings.ipv6) throw invalid('user specified IP address is supported on user defined networks only')
   if (settings.aliases.length) throw invalid('network-scoped alias is supported only for containers in user defined networks')

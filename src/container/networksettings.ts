@@ -30,9 +30,9 @@ export function networksOf({ networks }: Deps, record: ContainerRecord): Record<
   if (!hasNetworks(mode)) return { [mode]: { ...empty, NetworkID: networks.find(mode)?.id ?? '' } }
   return Object.fromEntries(record.networks.map(({ id, name, settings }) => {
     const endpoint = record.endpoints.find(({ network }) => network === id)
-    const { aliases, links, options, priority, mac, ipv4, ipv6 } = settings
+    const { aliases, links, options, priority, mac, ipv4, ipv6, linkLocal } = settings
     return [name, {
-      IPAMConfig: ipv4 || ipv6 ? { ...(ipv4 && { IPv4Address: ipv4 }), ...(ipv6 && { IPv6Address: ipv6 }) } : null, Links: links.length ? links : null, Aliases: aliases.length ? aliases : null,
+      IPAMConfig: ipv4 || ipv6 || linkLocal ? { ...(ipv4 && { IPv4Address: ipv4 }), ...(ipv6 && { IPv6Address: ipv6 }), ...(linkLocal && { LinkLocalIPs: linkLocal }) } : null, Links: links.length ? links : null, Aliases: aliases.length ? aliases : null,
       DriverOpts: Object.keys(options).length ? options : null, GwPriority: priority, NetworkID: id, MacAddress: endpoint?.mac ?? mac ?? '', ...addressesOf(endpoint),
       DNSNames: userDefined({ name }) ? namesOf(record, { settings }) : null,
     }]

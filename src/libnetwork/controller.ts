@@ -12,7 +12,7 @@ import { VNI_OPTION } from '../networkdriver/overlay.ts'
 import { runSteps, type Zygote } from '../sys/zygote.ts'
 import { addressesOf, allocate, macFor, poolOf, type Addressed } from './addresses.ts'
 import { changeRoutes, removeInterface } from './change.ts'
-import { AddressPool, type AddressSpace, type PoolConfig } from './ipam.ts'
+import { AddressPool, checkPool, type AddressSpace, type PoolConfig } from './ipam.ts'
 import { namesOf } from './endpointnames.ts'
 import { configOf, predefined, type NetworkRecord } from './network.ts'
 import { choosePools } from './pools.ts'
@@ -35,6 +35,9 @@ export interface NetworkRequest {
   pools: { subnet?: string, range?: string, gateway?: string, auxiliary?: Record<string, string> }[]
   options: Record<string, string>
   labels: Record<string, string>
+  /** Make nothing, but keep what networks that are made from it have. */
+  configOnly?: boolean
+  configFrom?: string
 }
 
 export interface NetworksDeps {
@@ -73,7 +76,7 @@ export class Networks {
         continue
       }
       this.#know(record)
-      if (record.scope === 'global') continue // made where somebody is in it
+      if (record.scope === 'global' || record.configOnly) continue // made where somebody is in it, or never
       try {
         await this.#add(record, true)
       } catch (error) {
@@ -161,12 +164,14 @@ export class Networks {
     if (!own && predefined.has(name)) throw forbidden(`operation is not permitted on predefined ${name} network`)
     if (!/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/.test(name)) throw invalid(name.trim() === '' ? 'invalid network name: name is empty' : `invalid network name: ${JSON.stringify(name)}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`)
     if (this.find(name)) throw conflict(`network with name ${name} already exists`)
+    if (request.configFrom) request = this.#madeFrom(request, request.configFrom)
+    if (request.configOnly) return this.#keepConfig(request)
     const driver = this.#deps.driver(request.driver)
     await driver.activate?.()
     const ipam = request.ipamDriver === 'default' ? undefined : this.#deps.plugin(request.ipamDriver)
     const record: NetworkRecord = {
       id: randomId(), name, created: new Date().toISOString(), driver: driver.name, scope: driver.scope, ipv4: request.ipv4, ipv6: request.ipv6, internal: request.internal, attachable: request.attachable,
-      ipamDriver: request.ipamDriver, ipamOptions: request.ipamOptions, pools: [], options: request.options, labels: request.labels,
+      ipamDriver: request.ipamDriver, ipamOptions: request.ipamOptions, pools: [], options: request.options, labels: request.labels, ...(request.configFrom && { configFrom: request.configFrom }),
     }
     const shared = this.#sharedFor(record)
     if (ipam) record.pools = await requestPools(ipam, request.pools, request.ipamOptions, request)
@@ -208,6 +213,23 @@ export class Networks {
     }
   }
 
+  /** A request with all that a network which is only kept for that has. */
+  #madeFrom(request: NetworkRequest, from: string): NetworkRequest {
+    const config = this.find(from)
+    if (!config) throw notFound(`configuration network ${JSON.stringify(from)} not found`)
+    if (!config.configOnly) throw forbidden(`${JSON.stringify(from)} is not a configuration network`)
+    if (request.pools.length || Object.keys(request.options).length || request.ipv6 || request.internal) throw forbidden('user cannot specify network settings together with a configuration network')
+    return { ...request, internal: config.internal, ipv4: config.ipv4, ipv6: config.ipv6, ipamDriver: config.ipamDriver, ipamOptions: config.ipamOptions, options: { ...config.options }, labels: { ...config.labels, ...request.labels }, pools: config.pools }
+  }
+
+  #keepConfig(request: NetworkRequest): NetworkRecord {
+    const { configFrom: _from, configOnly: _only, ...rest } = request
+    const record: NetworkRecord = { ...rest, driver: 'null', id: randomId(), created: new Date().toISOString(), scope: 'local', configOnly: true, pools: request.pools.filter(({ subnet }) => subnet).map((pool) => checkPool({ ...pool, subnet: pool.subnet! }, false)) }
+    this.#networks.set(record.id, { record, pools: [] })
+    this.#keep(record)
+    return record
+  }
+
   async #add(record: NetworkRecord, again = false): Promise<void> {
     const driver = this.#deps.driver(record.driver)
     const config = configOf(record)
@@ -225,6 +247,8 @@ export class Networks {
   async remove(record: NetworkRecord): Promise<void> {
     using _held = await this.#lock.hold(NAMES)
     if (predefined.has(record.name)) throw forbidden(`${record.name} is a pre-defined network and cannot be removed`)
+    const madeOf = this.list().find(({ configFrom }) => configFrom === record.name)
+    if (madeOf) throw forbidden(`configuration network ${JSON.stringify(record.name)} is in use by network ${madeOf.name}`)
     const inside = this.endpointsOf(record.id)
     if (inside.length) throw forbidden(`error while removing network: network ${record.name} has active endpoints (${inside.map(({ sandbox, endpoint }) => `name:${JSON.stringify(sandbox.name)} id:${JSON.stringify(endpoint.id.slice(0, 12))}`).join(', ')})`)
     if (!this.#networks.has(record.id)) throw notFound(`network ${record.name} not found`)
@@ -297,6 +321,7 @@ export class Networks {
     const network = this.#networks.get(id)
     if (!network) throw notFound(`network ${id} not found`)
     const { record } = network
+    if (record.configOnly) throw forbidden(`cannot attach to a configuration-only network: ${record.name}`)
     if (sandbox.endpoints.some((endpoint) => endpoint.network === id)) throw forbidden(`endpoint with name ${sandbox.name} already exists in network ${record.name}`)
     if (settings.mac) macBytes(settings.mac)
     const endpointId = randomId()

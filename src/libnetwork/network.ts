@@ -18,6 +18,9 @@ export interface NetworkRecord {
   pools: PoolConfig[]
   options: Record<string, string>
   labels: Record<string, string>
+  /** Only what others are made of, and by whom this was: names of networks. */
+  configOnly?: boolean
+  configFrom?: string
 }
 
 /** The networks that there always are. */

@@ -9,7 +9,7 @@ import type { NetworkRecord } from './network.ts'
 /** The subnets of a new network: what was asked for, checked against those of others, and what is free for the rest. `id`
  * is the network's; `more` are taken as well. */
 export function choosePools(request: Pick<NetworkRequest, 'name' | 'ipv4' | 'ipv6' | 'pools'>, id: string, { records, spaces, more }: { records: readonly NetworkRecord[], spaces: readonly AddressSpace[], more: readonly Subnet[] }): PoolConfig[] {
-  const others = records.flatMap((record) => record.pools.map((pool) => ({ name: record.name, subnet: parseSubnet(pool.subnet) })))
+  const others = records.filter(({ configOnly }) => !configOnly).flatMap((record) => record.pools.map((pool) => ({ name: record.name, subnet: parseSubnet(pool.subnet) })))
   const pools: PoolConfig[] = []
   for (const asked of request.pools) {
     if (asked.subnet === undefined || asked.subnet === '') {

@@ -12,6 +12,8 @@ export interface EndpointSettings {
   mac?: string
   ipv4?: string
   ipv6?: string
+  /** Further addresses, which nobody gives out. */
+  linkLocal?: string[]
   /** What is done to its packets, beyond what the network itself does. */
   impairment?: Impairment | undefined
 }
@@ -58,7 +60,7 @@ export function publisherOf(sandbox: Pick<Sandbox, 'endpoints'>): Endpoint | und
 export function interfaceOf(sandbox: Pick<Sandbox, 'endpoints'>, endpoint: Endpoint): Interface {
   const { ipv4, ipv6 } = gatewaysOf(sandbox)
   return {
-    name: endpoint.interface, link: endpoint.link, mac: endpoint.mac, mtu: endpoint.mtu, addresses: [endpoint.ipv4, endpoint.ipv6].filter((address) => address !== undefined), impairment: endpoint.settings.impairment,
+    name: endpoint.interface, link: endpoint.link, mac: endpoint.mac, mtu: endpoint.mtu, addresses: [endpoint.ipv4, endpoint.ipv6, ...(endpoint.settings.linkLocal ?? []).map((address) => `${address}/${address.includes(':') ? 64 : 16}`)].filter((address) => address !== undefined), impairment: endpoint.settings.impairment,
     routes: [...endpoint.routes ?? [], ...(ipv4 === endpoint ? [{ gateway: ipv4.gateway4! }] : []), ...(ipv6 === endpoint ? [{ gateway: ipv6.gateway6! }] : [])],
   }
 }

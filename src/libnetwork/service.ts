@@ -2,7 +2,7 @@ import * as v from 'valibot'
 import { hasLabel, passesLabels } from '../api/filters.ts'
 import type { Engine, Job } from '../engine/engine.ts'
 import type { Events } from '../engine/events.ts'
-import { conflict, invalid, notFound, unsupported } from '../lib/errors.ts'
+import { conflict, forbidden, invalid, notFound, unsupported } from '../lib/errors.ts'
 import { parseTime } from '../lib/units.ts'
 import type { Call, Route } from '../server/router.ts'
 import type { NetworkRequest, Networks } from './controller.ts'
@@ -24,9 +24,9 @@ function parseCreate(body: unknown): NetworkRequest {
   if (!parsed.success) throw invalid(`invalid JSON: cannot read ${v.getDotPath(parsed.issues[0]) ?? 'the body'}: ${parsed.issues[0].message}`)
   const { Name, Driver, Internal, Attachable, Ingress, ConfigOnly, ConfigFrom, IPAM, EnableIPv4, EnableIPv6, Options, Labels } = parsed.output
   if (Ingress) throw unsupported('ingress networks need swarm mode')
-  if (ConfigOnly || ConfigFrom?.Network) throw unsupported('config-only networks are not supported')
+  if (ConfigOnly && Driver && Driver !== 'null' && Driver !== 'default') throw forbidden('configuration networks cannot have a driver')
   return {
-    name: Name, driver: Driver || 'bridge', internal: Internal, attachable: Attachable, ipv4: EnableIPv4, ipv6: EnableIPv6, ipamDriver: IPAM?.Driver || 'default', ipamOptions: IPAM?.Options ?? {}, options: Options, labels: Labels,
+    name: Name, driver: Driver || 'bridge', internal: Internal, attachable: Attachable, ipv4: EnableIPv4, ipv6: EnableIPv6, ipamDriver: IPAM?.Driver || 'default', ipamOptions: IPAM?.Options ?? {}, options: Options, labels: Labels, ...(ConfigOnly && { configOnly: true }), ...(ConfigFrom?.Network && { configFrom: ConfigFrom.Network }),
     pools: (IPAM?.Config ?? []).map(({ Subnet, IPRange, Gateway, AuxiliaryAddresses }) => ({ subnet: Subnet, ...(IPRange && { range: IPRange }), ...(Gateway && { gateway: Gateway }), auxiliary: AuxiliaryAddresses })),
   }
 }
@@ -92,7 +92,7 @@ function wire(networks: Networks, record: NetworkRecord, whole: boolean): object
       Driver: record.ipamDriver, Options: predefined.has(record.name) ? null : record.ipamOptions,
       Config: record.pools.map(({ subnet, range, gateway, auxiliary }) => ({ Subnet: subnet, ...(range && { IPRange: range }), ...(gateway && { Gateway: gateway }), ...(Object.keys(auxiliary).length && { AuxiliaryAddresses: auxiliary }) })),
     },
-    Internal: record.internal, Attachable: record.attachable, Ingress: false, ConfigFrom: { Network: '' }, ConfigOnly: false,
+    Internal: record.internal, Attachable: record.attachable, Ingress: false, ConfigFrom: { Network: record.configFrom ?? '' }, ConfigOnly: record.configOnly ?? false,
     Containers: Object.fromEntries(endpoints.map(({ sandbox, endpoint }) => [sandbox.id, { Name: sandbox.name, EndpointID: endpoint.id, MacAddress: endpoint.mac, IPv4Address: endpoint.ipv4 ?? '', IPv6Address: endpoint.ipv6 ?? '' }]).concat(peers.map(({ id, names, mac, ipv4 = '', ipv6 = '' }) => [`ep-${id}`, { Name: names[0] ?? '', EndpointID: id, MacAddress: mac, IPv4Address: ipv4, IPv6Address: ipv6 }]))),
     Options: record.options, Labels: record.labels,
   }

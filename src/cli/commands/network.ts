@@ -37,6 +37,8 @@ export const create = command({
   flags: {
     attachable: { type: 'bool', help: 'Enable manual container attachment' },
     'aux-address': { type: 'list', word: 'map', help: 'Auxiliary IPv4 or IPv6 addresses used by Network driver' },
+    'config-from': { type: 'string', help: 'The network from which to copy the configuration' },
+    'config-only': { type: 'bool', help: 'Create a configuration only network' },
     driver: { type: 'string', short: 'd', otherwise: 'bridge', help: 'Driver to manage the Network' },
     gateway: { type: 'list', help: 'IPv4 or IPv6 Gateway for the master subnet' },
     internal: { type: 'bool', help: 'Restrict external access to the network' },
@@ -52,7 +54,7 @@ export const create = command({
   },
   async run({ args: [name], flags, given, session, console }) {
     const { Id } = await (await session.client()).json<{ Id: string }>('POST', '/networks/create', { body: {
-      Name: name, Driver: flags.driver, Scope: flags.scope, Internal: flags.internal, Attachable: flags.attachable, ...(given.has('ipv4') && { EnableIPv4: flags.ipv4 }), EnableIPv6: flags.ipv6,
+      Name: name, Driver: flags['config-only'] && !given.has('driver') ? '' : flags.driver, ConfigOnly: flags['config-only'], ...(flags['config-from'] && { ConfigFrom: { Network: flags['config-from'] } }), Scope: flags.scope, Internal: flags.internal, Attachable: flags.attachable, ...(given.has('ipv4') && { EnableIPv4: flags.ipv4 }), EnableIPv6: flags.ipv6,
       IPAM: { Driver: flags['ipam-driver'], Options: parseMap(flags['ipam-opt']), Config: poolsOf({ subnets: flags.subnet, ranges: flags['ip-range'], gateways: flags.gateway, auxiliary: parseMap(flags['aux-address']) }) },
       Options: parseMap(flags.opt), Labels: readLabels([], flags.label),
     } })

@@ -1,6 +1,9 @@
 import { createSocket, type Socket as DatagramSocket } from 'node:dgram'
 import { connect, createServer, type Server } from 'node:net'
+import { readdirSync, readlinkSync } from 'node:fs'
 import { codeOf, conflict } from '../../lib/errors.ts'
+import { readIfThere } from '../../lib/files.ts'
+import { processAt } from '../../sys/process.ts'
 import type { Protocol } from '../driver.ts'
 
 const IDLE = 90_000
@@ -21,9 +24,31 @@ export async function holdPort(protocol: Protocol, host: string, port: number, t
   } catch (error) {
     const code = codeOf(error)
     const at = `${host.includes(':') ? `[${host}]` : host}:${port}`
-    if (code === 'EADDRINUSE') throw conflict(`failed to bind port ${at}/${protocol}: address already in use`, error)
+    if (code === 'EADDRINUSE') throw conflict(`failed to bind port ${at}/${protocol}: address already in use${whoHas(protocol, port)}`, error)
     if (code === 'EADDRNOTAVAIL') throw conflict(`failed to bind port ${at}/${protocol}: cannot assign requested address`, error)
     throw error
+  }
+}
+
+/** The process of this host that has a port, in words; nothing where none is found. */
+function whoHas(protocol: Protocol, port: number): string {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0')
+  for (const file of [protocol, `${protocol}6`]) {
+    for (const line of (readIfThere(`/proc/net/${file}`) ?? '').split('\n').slice(1)) {
+      const [, local = '', , state, , , , , , inode] = line.trim().split(/\s+/)
+      if (!local.endsWith(`:${hex}`) || protocol === 'tcp' && state !== '0A') continue // proc_net(5): 0A listens
+      const pid = readdirSync('/proc').find((name) => /^\d+$/.test(name) && hasSocket(name, inode))
+      if (pid) return ` (by process ${pid}, ${processAt(Number(pid))?.name})`
+    }
+  }
+  return ''
+}
+
+function hasSocket(pid: string, inode: string | undefined): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === `socket:[${inode}]`)
+  } catch {
+    return false // it has ended, or closed the descriptor meanwhile
   }
 }
 
