@@ -159,6 +159,15 @@ test('names: containers, aliases, short ids, several addresses, reverse, and lin
   ok('network', 'rm', 'named')
 })
 
+test('links of the default network are names in /etc/hosts and variables', () => {
+  ok('run', '-d', '--name', 'linked', '--expose', '5432', '-e', 'COLOUR=green', 'starter', 'sleep', '1000')
+  const address = addressOf('linked')
+  const said = ok('run', '--rm', '--name', 'linking', '--link', 'linked:my-db', 'starter', 'sh', '-c', 'env; cat /etc/hosts; ping -c1 my-db')
+  for (const line of [`MY_DB_PORT=tcp://${address}:5432`, `MY_DB_PORT_5432_TCP_ADDR=${address}`, 'MY_DB_PORT_5432_TCP_PORT=5432', 'MY_DB_NAME=/linking/my-db', 'MY_DB_ENV_COLOUR=green', `${address}\tmy-db ${inspect('linked', '{{.Config.Hostname}}')} linked`, '1 packets transmitted, 1 packets received, 0% packet loss']) assert.ok(said.split('\n').includes(line), `${line} in ${said}`)
+  assert.match(berth('run', '--rm', '--link', 'nobody', 'starter', 'true').err, /could not get container for nobody: No such container: nobody/)
+  remove('linked')
+})
+
 test('what is not known here is asked of the servers that the container was given, or of nobody', () => {
   const answers = join(host.directory, 'answers.ts')
   writeFileSync(answers, `

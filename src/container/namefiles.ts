@@ -7,6 +7,7 @@ import { RESOLVER_ADDRESS } from '../libcontainer/network.ts'
 import { formatResolvConf, hostResolvConf, isLoopback, type ResolvConf } from '../libnetwork/host.ts'
 import { userDefined } from '../libnetwork/network.ts'
 import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
+import { linksOf } from './links.ts'
 import { hostnameOf } from './process.ts'
 import type { ContainerRecord } from './record.ts'
 
@@ -37,12 +38,7 @@ function hostsLines(deps: ContainerDeps, record: ContainerRecord): string {
     const [name, address] = [entry.slice(0, at), entry.slice(at + 1)]
     lines.push(`${address === 'host-gateway' ? hostGateway(deps, record) : address.replace(/^\[(.*)\]$/, '$1')}\t${name}`)
   }
-  for (const link of record.host.Links ?? []) {
-    const [target = '', alias = target] = link.replace(/^\//, '').split(':')
-    const other = deps.containers.list().find(({ record: { name } }) => name === target) ?? deps.containers.find(target)
-    const address = other?.record.endpoints.find(({ networkName }) => !userDefined({ name: networkName }))?.ipv4
-    if (other && address) lines.push(`${bare(address)}\t${[...new Set([alias.replace(/^.*\//, ''), other.record.config.Hostname, other.record.name])].join(' ')}`)
-  }
+  for (const { container, alias, address } of linksOf(deps, record)) lines.push(`${address}\t${[...new Set([alias, container.record.config.Hostname, container.record.name])].join(' ')}`)
   const { Hostname, Domainname } = record.config
   const name = Domainname ? `${Hostname}.${Domainname} ${Hostname}` : Hostname
   for (const { ipv4, ipv6 } of record.endpoints) for (const address of [ipv4, ipv6]) if (address) lines.push(`${bare(address)}\t${name}`)

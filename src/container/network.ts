@@ -8,13 +8,14 @@ import { hostResolvConf } from '../libnetwork/host.ts'
 import { namesFor } from '../libnetwork/names.ts'
 import { userDefined, type NetworkRecord } from '../libnetwork/network.ts'
 import { noSettings, planOf, type Endpoint, type EndpointSettings, type Sandbox } from '../libnetwork/sandbox.ts'
-import type { PortBinding, PortRequest, Protocol } from '../networkdriver/driver.ts'
+import type { PortBinding } from '../networkdriver/driver.ts'
 import { macBytes } from '../netlink/address.ts'
 import type { Impairment } from '../netlink/qdisc.ts'
 import type { ContainerConfig, EndpointBody, HostConfig } from './body.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { writeNameFiles } from './namefiles.ts'
+import { portRequestsOf } from './ports.ts'
 import type { ContainerRecord } from './record.ts'
 
 /** A network that a container is to be in whenever it runs. */
@@ -96,40 +97,6 @@ export function checkSettings(network: NetworkRecord, settings: EndpointSettings
   if (userDefined(network)) return
   if (settings.ipv4 || settings.ipv6) throw invalid('user specified IP address is supported on user defined networks only')
   if (settings.aliases.length) throw invalid('network-scoped alias is supported only for containers in user defined networks')
-}
-
-/** `80/tcp`. */
-export function parsePort(text: string): { port: number, protocol: Protocol } {
-  const [number = '', protocol = 'tcp'] = text.split('/')
-  if (!/^\d+$/.test(number) || Number(number) > 65_535 || Number(number) === 0) throw invalid(`invalid port specification: ${JSON.stringify(text)}`)
-  if (protocol !== 'tcp' && protocol !== 'udp' && protocol !== 'sctp') throw invalid(`invalid proto: ${protocol}`)
-  return { port: Number(number), protocol }
-}
-
-/** What a container's configuration asks of the host's ports. */
-export function portRequestsOf(deps: Pick<ContainerDeps, 'publish'>, config: ContainerConfig, host: HostConfig): PortRequest[] {
-  const requests: PortRequest[] = []
-  const hostsOf = (ip: string): string[] => {
-    const address = ip || deps.publish.address
-    if (address === '') return deps.publish.ipv6 ? ['0.0.0.0', '::'] : ['0.0.0.0']
-    if (!isIP(address)) throw invalid(`invalid IP address: ${ip}`)
-    return [address]
-  }
-  for (const [text, bindings] of Object.entries(host.PortBindings)) {
-    const { port, protocol } = parsePort(text)
-    for (const { HostIp, HostPort } of bindings.length ? bindings : [{ HostIp: '', HostPort: '' }]) {
-      const [from = '', last = from] = (HostPort || '0').split('-')
-      if (!/^\d+$/.test(from) || !/^\d+$/.test(last) || Number(last) > 65_535 || Number(last) < Number(from)) throw invalid(`invalid port specification: ${JSON.stringify(HostPort)}`)
-      requests.push({ protocol, hosts: hostsOf(HostIp), from: Number(from), last: Number(last), to: port })
-    }
-  }
-  if (host.PublishAllPorts) {
-    for (const text of Object.keys(config.ExposedPorts)) {
-      const { port, protocol } = parsePort(text)
-      if (!requests.some((request) => request.to === port && request.protocol === protocol)) requests.push({ protocol, hosts: hostsOf(''), from: 0, last: 0, to: port })
-    }
-  }
-  return requests
 }
 
 /** Joins a container that is about to start to its networks, and writes its files of names. Undefined where it has no

@@ -4,7 +4,8 @@ import { userDefined } from '../libnetwork/network.ts'
 import type { Endpoint } from '../libnetwork/sandbox.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
-import { hasNetworks, parsePort } from './network.ts'
+import { hasNetworks } from './network.ts'
+import { parsePort } from './ports.ts'
 import type { ContainerRecord } from './record.ts'
 
 type Deps = Pick<ContainerDeps, 'networks'>

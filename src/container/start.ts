@@ -8,8 +8,10 @@ import { ProcessFailure, type Streams } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
 import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
 import { followProcess } from './exit.ts'
+import { linkEnvironment } from './links.ts'
 import { openContainerLog } from './logs.ts'
 import { enterNetworks, leaveNetworks, networkEvents, serveNames } from './network.ts'
+import { mergeEnvironment } from './process.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
 import { bindsOf, buildSpec, type Joined } from './spec.ts'
@@ -44,6 +46,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const spec = buildSpec({
       record, user, facts: deps.facts, remap, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
     })
+    spec.process!.env = mergeEnvironment(linkEnvironment(deps, record), spec.process!.env ?? [])
     for (const bind of bindsOf(record.host)) if (bind.createSource && !existsSync(bind.source)) makeSource(bind.source, rootOf(remap))
     const root = deps.layers.mount(record.id, { volatile: record.host.AutoRemove })
     deps.failpoint('start.assembled')
