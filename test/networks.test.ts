@@ -397,7 +397,11 @@ test('a daemon without a default network has containers with loopback alone, and
   assert.equal(ok('exec', 'set', 'cat', '/etc/resolv.conf').split('\n')[0], 'nameserver 192.0.2.53')
   remove('set')
   await host.stop()
+  await host.start({}, { flags: ['--bip', '10.43.0.1/24', '--ipv6'] })
+  assert.match(ok('run', '--rm', 'starter', 'ip', 'addr'), /inet 10\.43\.0\.2\/24[^]*inet6 fd/)
+  await host.stop()
   await host.start()
+  assert.match(ok('run', '--rm', 'starter', 'ip', 'addr'), /inet 10\.43\.0\.2\/24/)
 })
 
 test('macvlan: a container is on the link of the host, with an address of its own, and a VLAN is made and removed', () => {

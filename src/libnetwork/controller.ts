@@ -70,11 +70,13 @@ export class Networks {
   /** Makes the networks that are kept, and those that there always are. `bridge` is what the default network gets;
    * undefined for none. */
   async open(bridge: Partial<NetworkRequest> | undefined): Promise<void> {
-    for (const { body: record } of this.#deps.graph.list<NetworkRecord>('network')) {
+    const kept = this.#deps.graph.list<NetworkRecord>('network').map(({ body }) => body)
+    for (const record of kept) {
       if (record.name === 'bridge' && !bridge) {
         this.#forget(record)
         continue
       }
+      if (record.name === 'bridge') this.#adapt(record, bridge!, kept)
       this.#know(record)
       if (record.scope === 'global' || record.configOnly) continue // made where somebody is in it, or never
       try {
@@ -90,6 +92,16 @@ export class Networks {
         throw name === 'bridge' ? system(`the default network can not be made: ${messageOf(error)}. --bridge none does without`, error) : error
       })
     }
+  }
+
+  /** The default network is what the daemon is told now; where it is told no subnet, it keeps the one that it has. */
+  #adapt(record: NetworkRecord, { options = {}, ipv6 = false, pools = [] }: Partial<NetworkRequest>, all: readonly NetworkRecord[]): void {
+    const own = record.pools.filter(({ subnet }) => ipv6 || !subnet.includes(':'))
+    const records = all.filter((other) => other !== record)
+    record.pools = choosePools({ name: record.name, ipv4: true, ipv6, pools: pools.length ? pools : own }, record.id, { records, spaces: this.#deps.spaces, more: [] })
+    record.options = options
+    record.ipv6 = ipv6
+    this.#keep(record)
   }
 
   /** Sweeps what a crash left, and begins to follow what other hosts do, once the sandboxes of this one are restored. */
