@@ -67,6 +67,13 @@ test('a published port is reached by every address of the host, by who is outsid
   assert.doesNotMatch(host.onHost('nft', 'list', 'ruleset').out, /8080/)
 })
 
+test('SCTP is published by rules alone', () => {
+  ok('run', '-d', '--name', 'sctp', '-p', '9899:9899/sctp', 'starter', 'sleep', '1000')
+  assert.match(host.onHost('nft', '-nn', 'list', 'ruleset').out, new RegExp(`132 \\. 0\\.0\\.0\\.0 \\. 9899 : ${addressOf('sctp')} \\. 9899`))
+  assert.equal(ok('port', 'sctp'), '9899/sctp -> 0.0.0.0:9899\n9899/sctp -> [::]:9899')
+  remove('sctp')
+})
+
 test('a port of one address is reached by that one, a range and any free port are given, and -P takes what is exposed', () => {
   serve('local', 'near', '-p', '127.0.0.1:8081:80')
   assert.match(host.onHost(...ask('127.0.0.1', 8081)).out, /^near/)
@@ -365,6 +372,31 @@ test('when the daemon stops, no link, rule or setting is left', async () => {
   assert.match(ok('network', 'ls', '--format', '{{.Name}}'), /^bridge\nhost\nlast\nnone$/)
   assert.equal(host.onHost('cat', '/proc/sys/net/ipv4/ip_forward').out, '1\n')
   assert.equal(berth('run', '--rm', '--network', 'last', 'starter', 'true').code, 0)
+})
+
+test('100 networks, 300 containers on one of them, and 1000 ports of one: all are reached', async () => {
+  await host.stop()
+  await host.start({}, { flags: ['--default-address-pool', 'base=10.64.0.0/12,size=23'] })
+  for (let at = 0; at < 100; at++) assert.equal((await host.call('POST', '/networks/create', { Name: `many${at}` })).status, 201)
+  serve('ports', 'thousandth', '-p', '20000-20999:80')
+  serve('range', 'ranged', ...Array.from({ length: 1000 }, (_item, at) => ['-p', `${21_000 + at}:80`]).flat())
+  for (const port of [21_000, 21_500, 21_999]) assert.match(host.outside(...ask('198.51.100.1', port)).out, /^ranged/)
+  assert.match(host.outside(...ask('198.51.100.1', Number(ok('port', 'ports', '80').split('\n')[0]!.split(':').at(-1)))).out, /^thousandth/)
+  const ids: string[] = []
+  await Promise.all(Array.from({ length: 8 }, async () => {
+    while (ids.length < 300) {
+      const at = ids.push('') - 1
+      const { body: { Id } } = await host.call('POST', `/containers/create?name=crowd${at}`, { Image: 'starter', Cmd: ['sleep', '1000'], HostConfig: { NetworkMode: 'many50' } })
+      assert.equal((await host.call('POST', `/containers/${Id}/start`)).status, 204)
+      ids[at] = Id
+    }
+  }))
+  assert.equal(ok('exec', 'crowd0', 'sh', '-c', 'for i in $(seq 0 299); do ping -c1 -W2 crowd$i >/dev/null || echo crowd$i; done'), '')
+  await Promise.all(ids.map((id) => host.call('DELETE', `/containers/${id}?force=1`)))
+  remove('ports', 'range')
+  ok('network', 'prune', '-f')
+  await host.stop()
+  await host.start()
 })
 
 test('the host itself finds containers by name where it is asked to', async () => {

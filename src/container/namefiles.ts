@@ -54,14 +54,23 @@ function hostGateway(deps: ContainerDeps, record: ContainerRecord): string {
 
 const bare = (address: string): string => address.split('/')[0]!
 
+/** True for a container that asks its own name server: on networks with names, and where the host's servers are such that
+ * only the host itself reaches them. */
+export function asksNameServer(deps: Pick<ContainerDeps, 'dns'>, { host, networks }: ContainerRecord): boolean {
+  if (networks.some(userDefined)) return true
+  const { servers } = hostResolvConf()
+  return networks.length > 0 && host.Dns.length === 0 && deps.dns.servers.length === 0 && servers.length > 0 && servers.every(isLoopback)
+}
+
 /** A container's resolver settings: its own where it has some, else the daemon's, else the host's. On networks with names
  * it asks its name server; on others a server that only the host reaches is of no use. */
-function resolvConfOf(deps: ContainerDeps, { host, networks }: ContainerRecord): ResolvConf {
+function resolvConfOf(deps: ContainerDeps, record: ContainerRecord): ResolvConf {
+  const { host } = record
   const base = hostResolvConf()
   const search = host.DnsSearch.length ? host.DnsSearch : deps.dns.search.length ? [...deps.dns.search] : base.search
   const options = host.DnsOptions.length ? host.DnsOptions : deps.dns.options.length ? [...deps.dns.options] : base.options
   const asked = host.Dns.length ? host.Dns : deps.dns.servers
-  if (networks.some(userDefined)) return { servers: [RESOLVER_ADDRESS], search: search.filter((name) => name !== '.'), options: [...options.filter((option) => !option.startsWith('ndots:')), ...options.filter((option) => option.startsWith('ndots:')).concat('ndots:0').slice(0, 1)] }
+  if (asksNameServer(deps, record)) return { servers: [RESOLVER_ADDRESS], search: search.filter((name) => name !== '.'), options: [...options.filter((option) => !option.startsWith('ndots:')), ...options.filter((option) => option.startsWith('ndots:')).concat('ndots:0').slice(0, 1)] }
   const reachable = base.servers.filter((server) => !isLoopback(server) || host.NetworkMode === 'host')
   return { servers: asked.length ? [...asked] : reachable, search: search.filter((name) => name !== '.'), options }
 }

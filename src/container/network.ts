@@ -14,7 +14,7 @@ import type { Impairment } from '../netlink/qdisc.ts'
 import type { ContainerConfig, EndpointBody, HostConfig } from './body.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
-import { writeNameFiles } from './namefiles.ts'
+import { asksNameServer, writeNameFiles } from './namefiles.ts'
 import { portRequestsOf } from './ports.ts'
 import type { ContainerRecord } from './record.ts'
 
@@ -104,19 +104,21 @@ export function checkSettings(network: NetworkRecord, settings: EndpointSettings
 export async function enterNetworks(deps: ContainerDeps, container: Container): Promise<NetworkPlan | undefined> {
   const { record } = container
   if (!hasNetworks(record.host.NetworkMode)) return undefined
-  const wanted = record.networks.map(({ id, name, settings }) => ({ network: deps.networks.list().find((network) => network.id === id) ?? deps.networks.resolve(name), settings }))
+  const wanted = record.networks.map((membership) => {
+    const network = deps.networks.list().find(({ id }) => id === membership.id) ?? deps.networks.resolve(membership.name)
+    membership.id = network.id // of one that was made again
+    return { network, settings: membership.settings }
+  })
   const sandbox = await deps.networks.enter({ id: record.id, name: record.name }, wanted, portRequestsOf(deps, record.config, record.host))
   record.endpoints = sandbox.endpoints
   writeNameFiles(deps, record)
-  return planOf(sandbox, { resolver: needsResolver(sandbox) })
+  return planOf(sandbox, { resolver: asksNameServer(deps, record) })
 }
-
-const needsResolver = ({ endpoints }: Pick<Sandbox, 'endpoints'>): boolean => endpoints.some(({ networkName }) => userDefined({ name: networkName }))
 
 /** Answers a running container's questions for names. */
 export function serveNames(deps: ContainerDeps, container: Container, live: Pick<LiveProcess, 'pid' | 'monitorPid'>): void {
   const sandbox = deps.networks.sandbox(container.id)
-  if (!sandbox || !needsResolver(sandbox) || container.nameServer) return
+  if (!sandbox || !asksNameServer(deps, container.record) || container.nameServer) return
   const servers = (): string[] => serversOf(deps, container.record)
   container.nameServer = new NameServer(takeResolver(live.monitorPid) ?? openResolver(live.pid), namesFor(deps.networks, sandbox, servers))
 }

@@ -57,7 +57,6 @@ function lifetimes(): Buffer {
 /** A security association: AES-GCM (RFC 4106) with 16 bytes of key and 4 of salt, and 64-bit sequence numbers. */
 export function newAssociation({ from, to }: Direction, spi: number, key: Uint8Array): Buffer {
   const info = Buffer.alloc(224) // struct xfrm_usersa_info
-  info.writeUInt16LE(familyOf(to), 40)
   identity(to, spi).copy(info, 56)
   wide(from).copy(info, 80)
   lifetimes().copy(info, 96)
@@ -69,7 +68,7 @@ export function newAssociation({ from, to }: Direction, spi: number, key: Uint8A
   algorithm.writeUInt32LE(key.length * 8, 64)
   algorithm.writeUInt32LE(128, 68)
   algorithm.set(key, 72)
-  const replay = Buffer.alloc(24 + WINDOW / 8) // struct xfrm_replay_state_esn
+  const replay = Buffer.alloc(24) // struct xfrm_replay_state_esn, whose bitmap the kernel begins empty
   replay.writeUInt32LE(WINDOW / 32, 0)
   replay.writeUInt32LE(WINDOW, 20)
   return encodeMessage(MSG.NEWSA, CREATE, info, [[XFRMA_ALG_AEAD, algorithm], [XFRMA_REPLAY_ESN_VAL, replay]])
