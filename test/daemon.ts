@@ -26,10 +26,11 @@ export class TestDaemon {
   readonly socket = join(this.directory, 'berth.sock')
   #process: ChildProcess | undefined
 
-  /** `flags` are more of the daemon's; `through` is a command that executes the rest of its arguments. */
-  async start(env: NodeJS.ProcessEnv = {}, { flags = [], through = [] }: { flags?: readonly string[], through?: readonly string[] } = {}): Promise<void> {
+  /** `flags` are more of the daemon's; `through` is a command that executes the rest of its arguments; `program` is the
+   * daemon where it is not the checkout's. */
+  async start(env: NodeJS.ProcessEnv = {}, { flags = [], through = [], program: daemon = join(root, 'bin/berth') }: { flags?: readonly string[], through?: readonly string[], program?: string } = {}): Promise<void> {
     const at = (name: string): string => join(this.directory, name)
-    const [program = '', ...args] = [...through, join(root, 'bin/berth'), 'daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error', ...flags]
+    const [program = '', ...args] = [...through, daemon, 'daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error', ...flags]
     this.#process = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
     for (let tries = 0; tries < 2000; tries++) { // an emulated machine takes its time
       await new Promise((resolve) => setTimeout(resolve, 25))
