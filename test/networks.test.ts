@@ -67,6 +67,26 @@ test('a published port is reached by every address of the host, by who is outsid
   assert.doesNotMatch(host.onHost('nft', 'list', 'ruleset').out, /8080/)
 })
 
+test('on a network with IPv6 a port is forwarded by its own addresses, and who asks is known', () => {
+  ok('network', 'create', '--ipv6', 'six')
+  serve('web6', 'sixth', '--network', 'six', '-p', '8096:80')
+  assert.match(host.outside(...ask('2001:db8::1', 8096)).out, /^sixth .*2001:db8::2/)
+  assert.match(host.outside(...ask('198.51.100.1', 8096)).out, /^sixth .*198\.51\.100\.2/)
+  for (const address of ['::1', '127.0.0.1', '2001:db8::1']) assert.match(host.onHost(...ask(address, 8096)).out, /^sixth/, address)
+  assert.match(host.onHost('nft', 'list', 'ruleset').out, /:: \. 8096 : fd[0-9a-f:]+ \. 80/)
+  assert.match(ok('exec', 'web6', ...ask('2001:db8::1', 8096)), /^sixth/)
+  assert.equal(berth('exec', 'web6', 'ping', '-c1', '-W2', '2001:db8::2').code, 0)
+  remove('web6')
+  ok('network', 'rm', 'six')
+  ok('network', 'create', '--ipv4=false', '--ipv6', 'only')
+  serve('only6', 'alone', '--network', 'only', '-p', '8096:80')
+  assert.doesNotMatch(ok('exec', 'only6', 'ip', 'addr', 'show', 'eth0'), /inet /)
+  for (const address of ['127.0.0.1', '::1', '2001:db8::1', '198.51.100.1']) assert.match(host.onHost(...ask(address, 8096)).out, /^alone/, address)
+  assert.match(host.outside(...ask('2001:db8::1', 8096)).out, /^alone .*2001:db8::2/)
+  remove('only6')
+  ok('network', 'rm', 'only')
+})
+
 test('SCTP is published by rules alone', () => {
   ok('run', '-d', '--name', 'sctp', '-p', '9899:9899/sctp', 'starter', 'sleep', '1000')
   assert.match(host.onHost('nft', '-nn', 'list', 'ruleset').out, new RegExp(`132 \\. 0\\.0\\.0\\.0 \\. 9899 : ${addressOf('sctp')} \\. 9899`))

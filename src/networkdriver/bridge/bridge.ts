@@ -73,11 +73,11 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
 
   /** The address to which a port of a host's address leads. */
   const targetOf = (network: NetworkConfig, endpoint: EndpointConfig, { host, to }: Pick<PortBinding, 'host' | 'to'>): Target => {
-    const address = (isIP(host) === 6 ? endpoint.ipv6 ?? endpoint.ipv4 : endpoint.ipv4)?.split('/')[0]
-    if (!address) throw invalid(`network ${network.name} gives no address of the family of ${host}`)
+    const address = (isIP(host) === 6 ? endpoint.ipv6 ?? endpoint.ipv4 : endpoint.ipv4 ?? endpoint.ipv6)?.split('/')[0]
+    if (!address) throw invalid(`network ${network.name} gives no addresses`)
     return { address, port: to }
   }
-  /** The rules of ports; those of IPv6 that lead to IPv4 have none, and are passed on by this process. */
+  /** The rules of ports; those that lead from one family to the other have none, and are passed on by this process. */
   const rulesOf = (network: NetworkConfig, endpoint: EndpointConfig, bindings: readonly PortBinding[]): Published[] => bindings.flatMap((binding) => {
     const { address, port } = targetOf(network, endpoint, binding)
     return isIP(binding.host) === isIP(address) ? [{ protocol: binding.protocol, host: binding.host, port: binding.port, to: address, toPort: port }] : []
@@ -112,7 +112,8 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
         if (network.ipv6.length === 0) sysctl(`ipv6/conf/${bridge}/disable_ipv6`, '1')
         else {
           sysctl(`ipv6/conf/${bridge}/disable_ipv6`, '0')
-          for (const [name, value] of [['accept_ra', '0'], ['forwarding', '1']]) sysctl(`ipv6/conf/${bridge}/${name}`, value!)
+          // nobody else has the bridge's link-local address, by which it asks for neighbours: it need not wait for a second
+          for (const [name, value] of [['accept_ra', '0'], ['accept_dad', '0'], ['forwarding', '1']]) sysctl(`ipv6/conf/${bridge}/${name}`, value!)
         }
         for (const { subnet, gateway } of [...network.ipv4, ...network.ipv6]) if (gateway) route.request(`give ${bridge} the address ${gateway}`, newAddress(link.index, `${gateway}/${subnet.split('/')[1]}`))
         route.request(`raise ${bridge}`, setLink({ index: link.index, up: true }))
@@ -144,7 +145,7 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
       try {
         for (const request of requests) {
           const target = (host: string): Target => targetOf(network, endpoint, { ...request, host })
-          // without processes that pass on, IPv6 can't lead to IPv4
+          // without processes that pass on, neither family leads to the other
           const hosts = request.hosts.filter((host) => options.userlandProxy || isIP(host) === isIP(target(host).address))
           taken.push(...await ports.take(endpoint, { ...request, hosts }, target))
         }

@@ -151,6 +151,8 @@ function rules(batch: Batch, guard: boolean): void {
   batch.set('published4', ['protocol', 'ipv4', 'port'], ['ipv4', 'port']).set('own4', ['ipv4', 'ipv4']).set('own6', ['ipv6', 'ipv6']).set('published6', ['protocol', 'ipv6', 'port'], ['ipv6', 'port'])
 
   batch.chain('publish')
+  // from ::1 no way leads out of the machine: what is for it comes to the port's own socket
+  batch.rule('publish', meta('nfproto'), equals(IPV6), payload('network', 24, 16), equals(addressBytes('::1')), verdict('return'))
   for (const exact of [true, false]) batch.rule('publish', meta('nfproto'), equals(IPV4), ...published(4, exact))
   for (const exact of [true, false]) batch.rule('publish', meta('nfproto'), equals(IPV6), ...published(6, exact))
   batch.chain('prerouting', { type: 'nat', hook: 'prerouting', priority: -100 }).rule('prerouting', toThisMachine(), verdict('jump', 'publish'))
