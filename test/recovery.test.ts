@@ -45,6 +45,8 @@ test('a container outlives a killed engine, with its streams and its exit code',
 test('an engine whose database is damaged comes back to its images and containers', async () => {
   const id = await started('exec sleep 1000', 'undamaged')
   const { Pid } = await stateOf(id)
+  const copy = join(daemon.directory, 'data/graph/container', `${id}.json`)
+  for (let tries = 0; tries < 100 && !existsSync(copy); tries++) await sleep(20)
   await daemon.stop('SIGKILL')
   writeFileSync(join(daemon.directory, 'data/graph.db'), 'x'.repeat(10_000))
   for (const suffix of ['-wal', '-shm']) rmSync(join(daemon.directory, `data/graph.db${suffix}`), { force: true })

@@ -25,8 +25,10 @@ function filled(): { path: string, copy: (kind: string, id: string) => string } 
   graph.put('container', 'dd', {})
   graph.remove('container', 'dd')
   graph.link('/hold/1', 'x', 'sha256:aa')
-  graph.putState('container', 'cc', { state: 'running' })
   graph.close()
+  const again = GraphDB.open(path, assert.fail)
+  again.putState('container', 'cc', { state: 'running' })
+  again.close()
   return { path, copy: (kind, id) => join(directory, 'graph', kind, `${encodeURIComponent(id)}.json`) }
 }
 

@@ -1,6 +1,6 @@
 import { existsSync, renameSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { conflict } from '../lib/errors.ts'
+import { conflict, messageOf } from '../lib/errors.ts'
 import { Copies, type Copy } from './copies.ts'
 
 /** What something in the graph is. An entity's body is JSON that its owner alone reads. */
@@ -10,23 +10,31 @@ export type EntityKind = typeof kinds[number]
 /** A named edge: `name` at `owner` leads to `target`. Owners are entities' ids, or roots such as `/containers`. */
 export interface Edge { owner: string, name: string, target: string }
 
+/** How long copies are behind, in milliseconds. */
+const DELAY = 200
+
 /** SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html). */
 const DAMAGE = new Set([11, 26])
 
 /** Names and edges on SQLite: what exists, by which names it is found, and what keeps what alive. Each change is one
  * transaction, so that a crash leaves the old state or the new. Beside the database each entity has a copy in a file of
- * its own, of which a database that is damaged or lost is made again. */
+ * its own, a moment later, of which a database that is damaged or lost is made again. */
 export class GraphDB {
   readonly #db: DatabaseSync
   readonly #copies: Copies
+  readonly #warn: (message: string) => void
   readonly #statements = new Map<string, StatementSync>()
-  /** What the copies must follow once the change is made; of what is removed, its kind. */
+  /** What a change touches; of what is removed, its kind. */
   readonly #changed = new Map<string, EntityKind | undefined>()
+  /** What the copies have still to follow. */
+  readonly #behind = new Map<string, EntityKind | undefined>()
+  #following: NodeJS.Timeout | undefined
   #depth = 0
 
-  private constructor(db: DatabaseSync, copies: Copies) {
+  private constructor(db: DatabaseSync, copies: Copies, warn: (message: string) => void) {
     this.#db = db
     this.#copies = copies
+    this.#warn = warn
   }
 
   /** Opens, or makes, the database at a path; the copies are beside it, in a directory of its name without `.db`. A
@@ -35,7 +43,7 @@ export class GraphDB {
     const copies = new Copies(path.replace(/\.db$/, ''))
     const lost = !existsSync(path)
     try {
-      const graph = new GraphDB(GraphDB.#connect(path), copies)
+      const graph = new GraphDB(GraphDB.#connect(path), copies, warn)
       if (lost) graph.#restore(path, 'is not there', warn)
       else graph.#reconcile()
       return graph
@@ -43,7 +51,7 @@ export class GraphDB {
       if (!DAMAGE.has((error as { errcode?: number }).errcode ?? 0)) throw error
       const aside = `${path}.damaged-${Date.now()}`
       for (const suffix of ['', '-wal', '-shm']) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
-      const graph = new GraphDB(GraphDB.#connect(path), copies)
+      const graph = new GraphDB(GraphDB.#connect(path), copies, warn)
       graph.#restore(path, `is damaged, and was put aside as ${aside}`, warn)
       return graph
     }
@@ -98,8 +106,26 @@ export class GraphDB {
     this.#copies.write(found.kind, id, { body: JSON.parse(found.body), edges } satisfies Copy)
   }
 
+  /** Brings one copy up to date after the other, between other work. */
+  #follow(): void {
+    const [next] = this.#behind
+    if (!next) return void (this.#following = undefined)
+    this.#behind.delete(next[0])
+    try {
+      this.#copy(...next)
+    } catch (error) {
+      this.#warn(`the copy of ${next[0]} could not be written: ${messageOf(error)}`)
+    }
+    setImmediate(() => this.#follow())
+  }
+
   #touch(id: string): void {
     if (!this.#changed.has(id)) this.#changed.set(id, undefined)
+  }
+
+  /** A name is in the copy of what it leads to, another edge in that of where it begins. */
+  #touchEdge(owner: string, target: string): void {
+    if (!owner.startsWith('/hold/')) this.#touch(owner.startsWith('/') ? target : owner)
   }
 
   #statement(sql: string): StatementSync {
@@ -116,7 +142,9 @@ export class GraphDB {
     try {
       const result = work()
       this.#db.exec('COMMIT')
-      for (const [id, removed] of this.#changed) this.#copy(id, removed)
+      for (const [id, removed] of this.#changed) this.#behind.set(id, removed ?? this.#behind.get(id))
+      // not at once: what is short-lived is never copied, and nobody waits for the disk
+      if (this.#behind.size) this.#following ??= setTimeout(() => this.#follow(), DELAY).unref()
       return result
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
@@ -174,7 +202,8 @@ export class GraphDB {
       if (before === target) return
       if (before !== undefined && !replace) throw conflict(`${owner}/${name} is in use by ${before}`)
       this.#statement('INSERT INTO edge (owner, name, target) VALUES (?, ?, ?) ON CONFLICT (owner, name) DO UPDATE SET target = excluded.target').run(owner, name, target)
-      for (const id of [owner, target, before ?? target]) this.#touch(id)
+      this.#touchEdge(owner, target)
+      if (before !== undefined) this.#touchEdge(owner, before)
     })
   }
 
@@ -184,7 +213,7 @@ export class GraphDB {
       const before = this.target(owner, name)
       if (before === undefined) return
       this.#statement('DELETE FROM edge WHERE owner = ? AND name = ?').run(owner, name)
-      for (const id of [owner, before]) this.#touch(id)
+      this.#touchEdge(owner, before)
     })
   }
 
@@ -210,6 +239,9 @@ export class GraphDB {
   }
 
   close(): void {
+    clearTimeout(this.#following)
+    for (const next of this.#behind) this.#copy(...next)
+    this.#behind.clear()
     this.#db.close()
   }
 }
