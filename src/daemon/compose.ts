@@ -70,7 +70,12 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
     networks, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
     remap, ...hooks, isStopping: () => stopping,
   }
-  await recover(deps, trees, hooks.warn)
+  try {
+    await recover(deps, trees, hooks.warn)
+  } catch (error) {
+    await closeNetworks()
+    throw error
+  }
   engine.onShutdown(async () => {
     await trash.settled()
     await closeNetworks()

@@ -23,7 +23,14 @@ export async function runDaemon(argv: readonly string[], env: NodeJS.ProcessEnv)
       if (name === deadly) process.kill(process.pid, 'SIGKILL')
     },
   })
-  const listeners = await Promise.all(options.hosts.map((host) => listen(host, router, options.tls ? { tls: options.tls } : {})))
+  const listening = await Promise.allSettled(options.hosts.map((host) => listen(host, router, options.tls ? { tls: options.tls } : {})))
+  const listeners = listening.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []))
+  const failed = listening.find((result) => result.status === 'rejected')
+  if (failed) { // what was made of the host for this engine goes again
+    await Promise.all(listeners.map((listener) => listener.close()))
+    await engine.shutdown()
+    throw failed.reason
+  }
   log.info({ hosts: options.hosts }, 'API listen')
   const { promise, resolve } = Promise.withResolvers<void>()
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => resolve())

@@ -14,6 +14,7 @@ import { Networks, type NetworkRequest } from '../libnetwork/controller.ts'
 import { Etcd } from '../libnetwork/shared/etcd.ts'
 import { Shared } from '../libnetwork/shared/shared.ts'
 import type { Link } from '../netlink/link.ts'
+import { Batch } from '../netlink/nft.ts'
 import { networkDrivers } from '../networkdriver/drivers.ts'
 import type { TunnelKeys } from '../networkdriver/overlay.ts'
 import { listLinks, removeLink } from '../networkdriver/links.ts'
@@ -35,7 +36,7 @@ export async function openNetworks(graph: GraphDB, zygote: Zygote, { dataRoot, e
   const cluster = clusterOf(network, dataRoot, warn)
   const driver = networkDrivers({ cluster, plugin: (name) => Plugin.find(name), bridge: {
     zygote, directory: execRoot, alias, userlandProxy: network.userlandProxy, guard: existsSync(kept), warn, defaultBridge: freeBridge(links, alias),
-    table: dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`,
+    table: tableOf(dataRoot),
   } })
   const networks = new Networks({ graph, driver, zygote, directory: execRoot, spaces: network.spaces, shared: cluster?.shared, plugin: (name) => Plugin.find(name), warn, failpoint })
   await networks.open(network.bridge === 'none' ? undefined : defaultNetwork(network))
@@ -99,10 +100,21 @@ function freeBridge(links: readonly Link[], alias: string): string {
   }
 }
 
-/** The links of this host, without the bridges of engines whose data root is gone, which are removed. */
+/** The name of an engine's nftables table. */
+function tableOf(dataRoot: string): string {
+  return dataRoot === '/var/lib/berth' ? 'berth' : `berth-${createHash('sha256').update(dataRoot).digest('hex').slice(0, 8)}`
+}
+
+/** The links of this host, without the bridges of engines whose data root is gone, which are removed with their rules. */
 async function sweptLinks(zygote: Zygote, directory: string): Promise<Link[]> {
   using route = new NetlinkSocket('route')
-  for (const { name, alias = '' } of listLinks(route)) if (alias.startsWith(MARK) && !existsSync(alias.slice(MARK.length).replace(/ tunnel$/, ''))) await removeLink(zygote, directory, name)
+  for (const { name, alias = '' } of listLinks(route)) {
+    const root = alias.slice(MARK.length).replace(/ tunnel$/, '')
+    if (!alias.startsWith(MARK) || existsSync(root)) continue
+    await removeLink(zygote, directory, name)
+    using netfilter = new NetlinkSocket('netfilter')
+    netfilter.request(`remove the firewall rules of ${root}`, new Batch(tableOf(root)).table().deleteTable().encode())
+  }
   return listLinks(route)
 }
 
