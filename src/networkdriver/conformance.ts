@@ -20,7 +20,8 @@ export interface Conforming {
 /** What every network driver must do that has endpoints. */
 export function networkDriverConformance(name: string, open: () => Conforming): void {
   const { driver, zygote, directory, network, refused } = open()
-  const links = (): string[] => spawnSync('ip', ['-o', 'link']).stdout.toString().split('\n').map((line) => line.split(': ')[1] ?? '').filter(Boolean).map((link) => link.replace(/@.*/, '')).toSorted()
+  /** The links that there are, but for those of endpoints: they go with their namespaces, a moment later. */
+  const links = (): string[] => spawnSync('ip', ['-o', 'link']).stdout.toString().split('\n').map((line) => line.split(': ')[1] ?? '').map((link) => link.replace(/@.*/, '')).filter((link) => link && !link.startsWith('veth')).toSorted()
   const endpoint = (address: string): EndpointConfig => ({ id: randomId(), owner: `owner of ${address}`, mac: `02:42:${[...address.split('.')].map((part) => Number(part).toString(16).padStart(2, '0')).join(':')}`, ipv4: `${address}/24`, options: {} })
 
   /** Puts an endpoint's interface into a network namespace of its own. */
