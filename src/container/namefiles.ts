@@ -10,6 +10,7 @@ import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
 import { linksOf } from './links.ts'
 import { hostnameOf } from './process.ts'
 import type { ContainerRecord } from './record.ts'
+import { withoutPrefix } from '../netlink/address.ts'
 
 const baseHosts = '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n'
 
@@ -41,7 +42,7 @@ function hostsLines(deps: ContainerDeps, record: ContainerRecord): string {
   for (const { container, alias, address } of linksOf(deps, record)) lines.push(`${address}\t${[...new Set([alias, container.record.config.Hostname, container.record.name])].join(' ')}`)
   const { Hostname, Domainname } = record.config
   const name = Domainname ? `${Hostname}.${Domainname} ${Hostname}` : Hostname
-  for (const { ipv4, ipv6 } of record.endpoints) for (const address of [ipv4, ipv6]) if (address) lines.push(`${bare(address)}\t${name}`)
+  for (const { ipv4, ipv6 } of record.endpoints) for (const address of [ipv4, ipv6]) if (address) lines.push(`${withoutPrefix(address)}\t${name}`)
   return lines.map((line) => `${line}\n`).join('')
 }
 
@@ -52,14 +53,13 @@ function hostGateway(deps: ContainerDeps, record: ContainerRecord): string {
   return gateway
 }
 
-const bare = (address: string): string => address.split('/')[0]!
-
 /** True for a container that asks its own name server: on networks with names, and where the host's servers are such that
  * only the host itself reaches them. */
-export function asksNameServer(deps: Pick<ContainerDeps, 'dns'>, { host, networks }: ContainerRecord): boolean {
+export function asksNameServer(deps: Pick<ContainerDeps, 'dns'>, { host, networks }: ContainerRecord, hostConf?: ResolvConf): boolean {
   if (networks.some(userDefined)) return true
-  const { servers } = hostResolvConf()
-  return networks.length > 0 && host.Dns.length === 0 && deps.dns.servers.length === 0 && servers.length > 0 && servers.every(isLoopback)
+  if (networks.length === 0 || host.Dns.length > 0 || deps.dns.servers.length > 0) return false
+  const { servers } = hostConf ?? hostResolvConf()
+  return servers.length > 0 && servers.every(isLoopback)
 }
 
 /** A container's resolver settings: its own where it has some, else the daemon's, else the host's. On networks with names
@@ -70,7 +70,7 @@ function resolvConfOf(deps: ContainerDeps, record: ContainerRecord): ResolvConf 
   const search = host.DnsSearch.length ? host.DnsSearch : deps.dns.search.length ? [...deps.dns.search] : base.search
   const options = host.DnsOptions.length ? host.DnsOptions : deps.dns.options.length ? [...deps.dns.options] : base.options
   const asked = host.Dns.length ? host.Dns : deps.dns.servers
-  if (asksNameServer(deps, record)) return { servers: [RESOLVER_ADDRESS], search: search.filter((name) => name !== '.'), options: [...options.filter((option) => !option.startsWith('ndots:')), ...options.filter((option) => option.startsWith('ndots:')).concat('ndots:0').slice(0, 1)] }
+  if (asksNameServer(deps, record, base)) return { servers: [RESOLVER_ADDRESS], search: search.filter((name) => name !== '.'), options: [...options.filter((option) => !option.startsWith('ndots:')), ...options.filter((option) => option.startsWith('ndots:')).concat('ndots:0').slice(0, 1)] }
   const reachable = base.servers.filter((server) => !isLoopback(server) || host.NetworkMode === 'host')
   return { servers: asked.length ? [...asked] : reachable, search: search.filter((name) => name !== '.'), options }
 }

@@ -241,7 +241,6 @@ export async function changePorts(deps: ContainerDeps, container: Container, add
       return wanted !== undefined && (wanted.length === 0 || wanted.some((one) => names(one, host, String(port))))
     }
     await deps.networks.changePorts(sandbox, portRequestsOf(deps, record.config, { ...record.host, PublishAllPorts: false, PortBindings: add }), goes, requests)
-    record.endpoints = sandbox.endpoints
   }
   record.host.PortBindings = next
   for (const port of Object.keys(add)) record.config.ExposedPorts[port] ??= {}

@@ -7,12 +7,13 @@ import type { ContainerDeps } from './deps.ts'
 import { hasNetworks } from './network.ts'
 import { parsePort } from './ports.ts'
 import type { ContainerRecord } from './record.ts'
+import { withoutPrefix } from '../netlink/address.ts'
 
 type Deps = Pick<ContainerDeps, 'networks'>
 
 interface WireEndpoint { NetworkID: string }
 
-const bare = (address: string | undefined): string => address?.split('/')[0] ?? ''
+const bare = (address: string | undefined): string => withoutPrefix(address ?? '')
 const prefixOf = (address: string | undefined): number => Number(address?.split('/')[1] ?? 0)
 
 /** The addresses of an endpoint as the API has them, at two places. */

@@ -380,9 +380,7 @@ function holdMounts(p: Program): void {
 
 /** Has the monitor write the maps of the child's user namespace, while the child waits at the returned step. */
 function writeIdMaps(p: Program, uids: readonly IdMapping[], gids: readonly IdMapping[]): () => void {
-  const ends = p.space(8)
-  const writeEnd: Pointer = { ...ends, offset: ends.offset + 4 }
-  p.sys('pre', 'pipe2', [ends, O_CLOEXEC], { doing: 'make a pipe' })
+  const pipe = p.pipe()
   const fd = p.register()
   for (const [file, mappings] of [['uid_map', uids], ['gid_map', gids]] as const) {
     const text = formatIdMap(mappings)
@@ -390,9 +388,9 @@ function writeIdMaps(p: Program, uids: readonly IdMapping[], gids: readonly IdMa
     p.sys('post', 'write', [fd, text, Buffer.byteLength(text)], { doing: `write ${file}` })
     p.sys('post', 'close', [fd])
   }
-  p.sys('post', 'write', [{ kind: 'word', at: writeEnd }, 'x', 1], { doing: 'let the child go on' })
+  p.sys('post', 'write', [pipe.write, 'x', 1], { doing: 'let the child go on' })
   return () => {
-    p.sys('child', 'read', [{ kind: 'word', at: ends }, p.space(8), 1], { doing: 'wait for the user namespace' })
+    p.sys('child', 'read', [pipe.read, p.space(8), 1], { doing: 'wait for the user namespace' })
     becomeRoot(p)
   }
 }
@@ -400,24 +398,21 @@ function writeIdMaps(p: Program, uids: readonly IdMapping[], gids: readonly IdMa
 /** Gives the terminal's master to the monitor as descriptor TERMINAL_FD: the child puts it there and waits; the monitor
  * takes it by pidfd_getfd(2). The pipe's end tells the monitor of a child that failed before. */
 function handTerminal(p: Program, pidfd: Pointer, terminal: { master: Register, slave: Register, rows: number, columns: number }): void {
-  const ready = p.space(8)
-  const go = p.space(8)
-  const end = (pipe: Pointer, which: 0 | 1): { kind: 'word', at: Pointer } => ({ kind: 'word', at: { ...pipe, offset: pipe.offset + which * 4 } })
-  for (const pipe of [ready, go]) p.sys('pre', 'pipe2', [pipe, O_CLOEXEC], { doing: 'make a pipe' })
+  const [ready, go] = [p.pipe(), p.pipe()]
   p.sys('child', 'ioctl', [terminal.slave, TIOCSWINSZ, windowSize(terminal.rows, terminal.columns)], { doing: 'set the size of the terminal' })
   p.sys('child', 'dup3', [terminal.master, TERMINAL_FD, O_CLOEXEC], { doing: 'hand over the terminal' })
-  p.sys('child', 'write', [end(ready, 1), 'x', 1], { doing: 'hand over the terminal' })
-  p.sys('child', 'read', [end(go, 0), p.space(8), 1], { doing: 'hand over the terminal' })
+  p.sys('child', 'write', [ready.write, 'x', 1], { doing: 'hand over the terminal' })
+  p.sys('child', 'read', [go.read, p.space(8), 1], { doing: 'hand over the terminal' })
   p.sys('child', 'close', [TERMINAL_FD])
   p.sys('child', 'close', [terminal.master])
-  p.sys('post', 'close', [end(ready, 1)])
+  p.sys('post', 'close', [ready.write])
   const got = p.register()
-  p.sys('post', 'read', [end(ready, 0), p.space(8), 1], { out: got })
+  p.sys('post', 'read', [ready.read, p.space(8), 1], { out: got })
   p.assert('post', got, 1, errno.ENOTTY, { doing: 'take the terminal' })
   p.sys('post', 'pidfd_getfd', [{ kind: 'word', at: pidfd }, TERMINAL_FD, 0], { out: got, doing: 'take the terminal' })
   p.sys('post', 'dup3', [got, TERMINAL_FD, O_CLOEXEC], { doing: 'take the terminal' })
   p.sys('post', 'close', [got])
-  p.sys('post', 'write', [end(go, 1), 'x', 1], { doing: 'let the child go on' })
+  p.sys('post', 'write', [go.write, 'x', 1], { doing: 'let the child go on' })
 }
 
 const defaultDevices = [

@@ -183,11 +183,9 @@ export function resolverRules(): Buffer {
 /** Has a container's process wait, in the stage `child`, until its monitor has made its interfaces. Returns the step of
  * waiting. */
 export function giveNetwork(p: Program, pidfd: Operand, plan: NetworkPlan): () => void {
-  const pipe = p.space(8)
-  const end = (which: 0 | 1): Operand => ({ kind: 'word', at: { ...pipe, offset: pipe.offset + which * 4 } })
-  p.sys('pre', 'pipe2', [pipe, O_CLOEXEC], { doing: 'make a pipe' })
+  const pipe = p.pipe()
   addInterfaces(p, 'post', { pid: CHILD_PID, pidfd }, plan)
-  p.sys('post', 'write', [end(1), 'x', 1], { doing: 'tell that the network is there' })
-  for (const which of [0, 1] as const) p.sys('post', 'close', [end(which)])
-  return () => p.sys('child', 'read', [end(0), p.space(8), 1], { doing: 'wait for the network' })
+  p.sys('post', 'write', [pipe.write, 'x', 1], { doing: 'tell that the network is there' })
+  for (const end of [pipe.read, pipe.write]) p.sys('post', 'close', [end])
+  return () => p.sys('child', 'read', [pipe.read, p.space(8), 1], { doing: 'wait for the network' })
 }

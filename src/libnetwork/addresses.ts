@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { conflict, invalid } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
-import { addressBytes, contains } from '../netlink/address.ts'
+import { addressBytes, contains, macText, withoutPrefix } from '../netlink/address.ts'
 import type { Pool } from './ipam.ts'
 import type { NetworkRecord } from './network.ts'
 import type { Endpoint } from './sandbox.ts'
@@ -14,7 +14,7 @@ export const addressesOf = ({ ipv4, ipv6 }: Pick<Endpoint, 'ipv4' | 'ipv6'>): st
 
 /** The pool that an address is of. */
 export function poolOf({ pools }: Addressed, address: string): Pool | undefined {
-  return pools.find(({ subnet }) => contains(subnet, address.split('/')[0]!))
+  return pools.find(({ subnet }) => contains(subnet, withoutPrefix(address)))
 }
 
 /** An address of a family for an endpoint, if its network has that family. `claim` says whether nobody on another host
@@ -47,6 +47,6 @@ export async function allocate(network: Addressed, family: 4 | 6, asked: string 
 
 /** The hardware address that Docker gives: it is the same for the same IPv4 address. */
 export function macFor(ipv4: string | undefined): string {
-  const bytes = ipv4 ? addressBytes(ipv4.split('/')[0]!) : Buffer.from(randomId().slice(0, 8), 'hex')
-  return ['02', '42', ...[...bytes].map((byte) => byte.toString(16).padStart(2, '0'))].join(':')
+  const bytes = ipv4 ? addressBytes(withoutPrefix(ipv4)) : Buffer.from(randomId().slice(0, 8), 'hex')
+  return macText([0x02, 0x42, ...bytes])
 }

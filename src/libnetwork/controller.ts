@@ -5,7 +5,7 @@ import type { Plugin } from '../lib/plugin.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { addInterfaces, impairInterface } from '../libcontainer/network.ts'
-import { macBytes, parseSubnet, type Subnet } from '../netlink/address.ts'
+import { macBytes, parseSubnet, withoutPrefix, type Subnet } from '../netlink/address.ts'
 import type { Impairment } from '../netlink/qdisc.ts'
 import type { EndpointConfig, NetworkDriver, PortBinding } from '../networkdriver/driver.ts'
 import { VNI_OPTION } from '../networkdriver/overlay.ts'
@@ -128,7 +128,7 @@ export class Networks {
     const network = this.#networks.get(peer.network)
     if (!network) return
     for (const address of addressesOf(peer)) void poolOf(network, address)?.[there ? 'take' : 'release'](address)
-    this.#deps.driver(network.record.driver).peer?.(configOf(network.record), { address: peer.address, nonce: peer.nonce, mac: peer.mac, addresses: addressesOf(peer).map((address) => address.split('/')[0]!) }, there)
+    this.#deps.driver(network.record.driver).peer?.(configOf(network.record), { address: peer.address, nonce: peer.nonce, mac: peer.mac, addresses: addressesOf(peer).map((address) => withoutPrefix(address)) }, there)
   }
 
   /** The places in a network that other hosts' sandboxes have. */
@@ -191,6 +191,7 @@ export class Networks {
     if (shared) await this.#claim(shared, request, record)
     try {
       await this.#add(record)
+      this.#know(record)
       this.#deps.failpoint('network.made')
       this.#keep(record)
     } catch (error) {
@@ -247,7 +248,6 @@ export class Networks {
     const config = configOf(record)
     driver.check(config)
     await driver.create(config, { again })
-    this.#know(record)
   }
 
   #know(record: NetworkRecord): void {
@@ -342,7 +342,7 @@ export class Networks {
     const addresses: string[] = []
     try {
       for (const family of [4, 6] as const) addresses.push(...await allocate(network, family, family === 4 ? settings.ipv4 : settings.ipv6, async (address) => shared === undefined || await shared.claimAddress(id, address, endpointId)))
-      const [ipv4, ipv6] = [4, 6].map((family) => addresses.find((address) => isIP(address.split('/')[0]!) === family))
+      const [ipv4, ipv6] = [4, 6].map((family) => addresses.find((address) => isIP(withoutPrefix(address)) === family))
       const config: EndpointConfig = { id: endpointId, owner: sandbox.name, mac: settings.mac ?? macFor(ipv4), ipv4, ipv6, options: settings.options }
       if (shared) {
         await driver.create(configOf(record))
@@ -408,8 +408,7 @@ export class Networks {
 
   /** Takes a running sandbox out of a network. */
   async disconnect(sandbox: Sandbox, pid: number, network: NetworkRecord): Promise<void> {
-    const endpoint = sandbox.endpoints.find((one) => one.network === network.id)
-    if (!endpoint) throw forbidden(`container ${sandbox.id} is not connected to network ${network.name}`)
+    const endpoint = endpointIn(sandbox, network)
     await removeInterface(this.#deps, pid, endpoint.interface)
     sandbox.endpoints.splice(sandbox.endpoints.indexOf(endpoint), 1)
     this.#deps.failpoint('disconnect.unlinked')
@@ -422,8 +421,7 @@ export class Networks {
 
   /** Changes what is done to the packets of a running sandbox in a network; undefined for nothing. */
   async impair(sandbox: Sandbox, pid: number, network: NetworkRecord, impairment: Impairment | undefined): Promise<void> {
-    const endpoint = sandbox.endpoints.find((one) => one.network === network.id)
-    if (!endpoint) throw forbidden(`container ${sandbox.id} is not connected to network ${network.name}`)
+    const endpoint = endpointIn(sandbox, network)
     if (!impairment && !endpoint.settings.impairment) return
     try {
       await runSteps(this.#deps.zygote, this.#deps.directory, `can't impair network ${network.name}`, (p) => {
@@ -470,4 +468,10 @@ export class Networks {
     for (const name of this.#drivers()) await this.#deps.driver(name).close?.()
     return true
   }
+}
+
+function endpointIn(sandbox: Sandbox, network: NetworkRecord): Endpoint {
+  const endpoint = sandbox.endpoints.find((one) => one.network === network.id)
+  if (!endpoint) throw forbidden(`container ${sandbox.id} is not connected to network ${network.name}`)
+  return endpoint
 }

@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
 import { conflict, invalid, messageOf, system } from '../lib/errors.ts'
 import type { RemotePool } from './remotepool.ts'
-import { addressNumber, addressText, contains, overlap, parseSubnet, sizeOf, subnetText, type Family, type Subnet } from '../netlink/address.ts'
+import { addressNumber, addressText, contains, overlap, parseSubnet, sizeOf, subnetText, withoutPrefix, type Family, type Subnet } from '../netlink/address.ts'
 
 /** Addresses of one subnet: a network's API `IPAM.Config` entry. */
 export interface PoolConfig {
@@ -65,12 +65,12 @@ export class AddressPool {
 
   /** Notes that an address is in use elsewhere. */
   take(address: string): void {
-    this.#used.add(addressNumber(address.split('/')[0]!))
+    this.#used.add(addressNumber(withoutPrefix(address)))
   }
 
   /** Gives an address back, with or without its prefix. */
   release(address: string): void {
-    this.#used.delete(addressNumber(address.split('/')[0]!))
+    this.#used.delete(addressNumber(withoutPrefix(address)))
   }
 
   #withPrefix(number: bigint): string {
@@ -101,10 +101,10 @@ export function checkPool(asked: { subnet: string, range?: string, gateway?: str
   const auxiliary = asked.auxiliary ?? {}
   for (const address of Object.values(auxiliary)) inside(address, 'aux-address')
   const config: PoolConfig = { subnet: subnetText(subnet), ...(asked.range && { range: subnetText(parseSubnet(asked.range)) }), auxiliary }
-  if (asked.gateway) config.gateway = inside(asked.gateway.split('/')[0]!, 'gateway')
+  if (asked.gateway) config.gateway = inside(withoutPrefix(asked.gateway), 'gateway')
   else if (gatewayWanted) {
     const first = new AddressPool({ subnet: config.subnet, auxiliary }).allocate()
-    if (first) config.gateway = first.split('/')[0]!
+    if (first) config.gateway = withoutPrefix(first)
   }
   return config
 }

@@ -3,8 +3,9 @@ import type { Networks } from './controller.ts'
 import { userDefined } from './network.ts'
 import type { Sandbox } from './sandbox.ts'
 import { namesOf } from './endpointnames.ts'
+import { withoutPrefix } from '../netlink/address.ts'
 
-const bare = (address: string | undefined): string[] => (address ? [address.split('/')[0]!] : [])
+const bare = (address: string | undefined): string[] => (address ? [withoutPrefix(address)] : [])
 
 /** What a sandbox's name server knows: who else is in its user-defined networks, by name, alias, short id, and its links.
  * `servers` are those for the rest, which a sandbox without a way out does not get. */

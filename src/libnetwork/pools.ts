@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { forbidden, invalid } from '../lib/errors.ts'
-import { overlap, parseSubnet, type Subnet } from '../netlink/address.ts'
+import { overlap, parseSubnet, withoutPrefix, type Subnet } from '../netlink/address.ts'
 import type { NetworkRequest } from './controller.ts'
 import { hostSubnets } from './host.ts'
 import { checkPool, freeSubnet, type AddressSpace, type PoolConfig } from './ipam.ts'
@@ -25,7 +25,7 @@ export function choosePools(request: Pick<NetworkRequest, 'name' | 'ipv4' | 'ipv
     others.push({ name: request.name, subnet })
   }
   const taken = [...others.map(({ subnet }) => subnet), ...hostSubnets(), ...more]
-  const has = (family: number): boolean => pools.some((pool) => isIP(pool.subnet.split('/')[0]!) === family)
+  const has = (family: number): boolean => pools.some((pool) => isIP(withoutPrefix(pool.subnet)) === family)
   if (request.ipv4 && !has(4)) pools.push(checkPool({ subnet: freeSubnet(spaces, 4, taken) }))
   // a unique local prefix (RFC 4193), made of the network's id, which is random
   if (request.ipv6 && !has(6)) pools.push(checkPool({ subnet: freeSubnet([...spaces, { base: `fd${id.slice(0, 2)}:${id.slice(2, 6)}:${id.slice(6, 10)}::/48`, size: 64 }], 6, taken) }))

@@ -1,6 +1,6 @@
 import { conflict } from '../lib/errors.ts'
 import type { Plugin } from '../lib/plugin.ts'
-import { parseSubnet, type Subnet } from '../netlink/address.ts'
+import { parseSubnet, withoutPrefix, type Subnet } from '../netlink/address.ts'
 import type { PoolConfig } from './ipam.ts'
 
 const OF = 'IpamDriver'
@@ -33,7 +33,7 @@ export class RemotePool {
   take(): void {}
 
   async release(address: string): Promise<void> {
-    await this.#plugin.call(OF, 'ReleaseAddress', { PoolID: this.#id, Address: address.split('/')[0] })
+    await this.#plugin.call(OF, 'ReleaseAddress', { PoolID: this.#id, Address: withoutPrefix(address) })
   }
 }
 
@@ -52,7 +52,7 @@ export async function requestPools(plugin: Plugin, asked: readonly PoolRequest[]
       const config: PoolConfig = { subnet: Pool, ...(range && { range }), auxiliary, id: PoolID }
       pools.push(config)
       const given = Data?.['com.docker.network.gateway'] ?? (await plugin.call<{ Address?: string }>(OF, 'RequestAddress', { PoolID, Address: gateway ?? '', Options: GATEWAY })).Address
-      if (given) config.gateway = given.split('/')[0]!
+      if (given) config.gateway = withoutPrefix(given)
     }
     return pools
   } catch (error) {

@@ -74,6 +74,16 @@ export function overlap(a: Subnet, b: Subnet): boolean {
   return a.family === b.family && a.base < b.base + sizeOf(b) && b.base < a.base + sizeOf(a)
 }
 
+/** The address of one that may have a prefix: `10.1.0.2` of `10.1.0.2/16`. */
+export function withoutPrefix(address: string): string {
+  return address.split('/')[0]!
+}
+
+/** A hardware address as it is written. */
+export function macText(bytes: Iterable<number>): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':')
+}
+
 /** The bytes of a hardware address written with colons or dashes. */
 export function macBytes(mac: string): Buffer {
   if (!/^[0-9a-f]{2}([:-][0-9a-f]{2}){5}$/i.test(mac)) throw invalid(`invalid MAC address: ${mac}`)

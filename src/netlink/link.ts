@@ -1,8 +1,8 @@
 import { isIP } from 'node:net'
-import { addressBytes, bitsOf, macBytes, parseSubnet, type Family } from './address.ts'
+import { addressBytes, bitsOf, macBytes, parseSubnet, withoutPrefix, type Family } from './address.ts'
 import { NLM_F, be16, encodeAttributes, encodeMessage, parseAttributes, textOf, u16, u8, type Attributes } from './message.ts'
 
-/** rtnetlink(7): links, addresses, routes. Each function packs one request. */
+/** rtnetlink(7): links, addresses, routes, neighbours. Each function packs one request. */
 
 const RTM = { NEWLINK: 16, DELLINK: 17, GETLINK: 18, SETLINK: 19, NEWADDR: 20, NEWROUTE: 24, NEWNEIGH: 28, DELNEIGH: 29 } as const
 const IFLA = { ADDRESS: 1, IFNAME: 3, MTU: 4, LINK: 5, MASTER: 10, LINKINFO: 18, NET_NS_PID: 19, IFALIAS: 20 } as const
@@ -148,15 +148,12 @@ export function getLinks(): Buffer {
   return encodeMessage(RTM.GETLINK, NLM_F.REQUEST | NLM_F.DUMP, linkHeader())
 }
 
-export interface Link { index: number, name: string, alias: string | undefined, master: number | undefined, mac: string }
+export interface Link { index: number, name: string, alias: string | undefined }
 
 /** The link of an RTM_NEWLINK message's body. */
 export function parseLink(body: Buffer): Link {
   const attributes = parseAttributes(body, 16)
-  return {
-    index: body.readInt32LE(4), name: textOf(attributes.get(IFLA.IFNAME)) ?? '', alias: textOf(attributes.get(IFLA.IFALIAS)),
-    master: attributes.get(IFLA.MASTER)?.readUInt32LE(0), mac: [...attributes.get(IFLA.ADDRESS) ?? []].map((byte) => byte.toString(16).padStart(2, '0')).join(':'),
-  }
+  return { index: body.readInt32LE(4), name: textOf(attributes.get(IFLA.IFNAME)) ?? '', alias: textOf(attributes.get(IFLA.IFALIAS)) }
 }
 
 /** Gives a link an address, `10.1.0.2/16`; an IPv6 one is used at once, without looking for doubles. */
@@ -180,11 +177,11 @@ function broadcastOf(base: bigint, prefix: number, kind: Family): Buffer {
 }
 
 /** A route: to a network, or without `to` the default, by a gateway or straight to the link. */
-export interface RouteOptions { to?: string | undefined, gateway?: string | undefined, index: number, family?: Family }
+export interface RouteOptions { to?: string | undefined, gateway?: string | undefined, index: number }
 
-export function newRoute({ to, gateway, index, family: asked }: RouteOptions): Buffer {
+export function newRoute({ to, gateway, index }: RouteOptions): Buffer {
   const target = to === undefined ? undefined : parseSubnet(to)
-  const kind = target?.family ?? (gateway ? (isIP(gateway) as Family) : asked ?? 4)
+  const kind = target?.family ?? (gateway ? (isIP(gateway) as Family) : 4)
   const header = Buffer.alloc(12) // struct rtmsg
   header[0] = kind === 6 ? AF_INET6 : AF_INET
   header[1] = target?.prefix ?? 0
@@ -193,6 +190,6 @@ export function newRoute({ to, gateway, index, family: asked }: RouteOptions): B
   header[6] = gateway ? 0 : 253 // RT_SCOPE_UNIVERSE, RT_SCOPE_LINK
   header[7] = 1 // RTN_UNICAST
   return encodeMessage(RTM.NEWROUTE, CHANGE | NLM_F.CREATE | NLM_F.REPLACE, header, [
-    [1, target && addressBytes(to!.split('/')[0]!)], [5, gateway === undefined ? undefined : addressBytes(gateway)], [4, index], // RTA_DST, RTA_GATEWAY, RTA_OIF
+    [1, target && addressBytes(withoutPrefix(to!))], [5, gateway === undefined ? undefined : addressBytes(gateway)], [4, index], // RTA_DST, RTA_GATEWAY, RTA_OIF
   ])
 }

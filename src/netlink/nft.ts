@@ -1,4 +1,4 @@
-import { NLM_F, be16, be32, encodeAttributes, encodeMessage, type Attribute, type Attributes } from './message.ts'
+import { NLM_F, be16, be32, encodeAttributes, encodeMessage, u32, type Attribute, type Attributes } from './message.ts'
 
 /** nf_tables (linux/netfilter/nf_tables.h): tables, chains, sets, rules and elements, packed into batches, each of which
  * the kernel does as a whole or not at all. */
@@ -17,12 +17,6 @@ export type Expression = readonly [name: string, attributes: Attributes]
 
 const META = { iifname: 6, oifname: 7, nfproto: 15, l4proto: 16, secpath: 25 } as const
 const VERDICT = { drop: 0, accept: 1, return: -5, jump: -3 } as const
-
-const word = (value: number): Buffer => {
-  const buffer = Buffer.alloc(4)
-  buffer.writeUInt32LE(value)
-  return buffer
-}
 
 /** An interface's name as the kernel compares it. */
 export function ifname(name: string): Buffer {
@@ -43,13 +37,13 @@ export const immediate = (bytes: Uint8Array, register = R[0]!): Expression => ['
 /** Goes on where what begins at a register is in a set, or a key of a map, whose value it loads there. */
 export const lookup = (set: string, { register = R[0]!, into }: { register?: number, into?: number } = {}): Expression => ['lookup', [[1, set], [2, be32(register)], [3, into === undefined ? undefined : be32(into)]]]
 /** Goes on where a register has any of the bits. */
-const anyOf = (bits: number, register = R[0]!): Expression[] => [['bitwise', [[1, be32(register)], [2, be32(register)], [3, be32(4)], [4, [[1, word(bits)]]], [5, [[1, word(0)]]]]], differs(word(0), register)]
+const anyOf = (bits: number, register = R[0]!): Expression[] => [['bitwise', [[1, be32(register)], [2, be32(register)], [3, be32(4)], [4, [[1, u32(bits)]]], [5, [[1, u32(0)]]]]], differs(u32(0), register)]
 /** Goes on where the connection is in one of the states. */
 export const connectionState = (...states: ('established' | 'related')[]): Expression[] => [['ct', [[1, be32(R[0]!)], [2, be32(0)]]], ...anyOf(states.reduce((bits, state) => bits | (state === 'established' ? 2 : 4), 0))]
 /** Goes on where the connection's destination was translated. */
 export const wasForwarded = (): Expression[] => [['ct', [[1, be32(R[0]!)], [2, be32(2)]]], ...anyOf(1 << 5)]
 /** Goes on where the destination is an address of this machine. */
-export const toThisMachine = (): Expression[] => [['fib', [[1, be32(R[0]!)], [2, be32(3)], [3, be32(2)]]], equals(word(2))]
+export const toThisMachine = (): Expression[] => [['fib', [[1, be32(R[0]!)], [2, be32(3)], [3, be32(2)]]], equals(u32(2))]
 export const verdict = (code: keyof typeof VERDICT, chain?: string): Expression => ['immediate', [[1, be32(0)], [2, [[2, [[1, be32(VERDICT[code])], [2, chain]]]]]]]
 /** Sends the packet, and what follows it, to the address and port in two registers. */
 export const dnat = (family: 4 | 6, address: number, port: number): Expression => ['nat', [[1, be32(1)], [2, be32(family === 4 ? NFPROTO.IPV4 : NFPROTO.IPV6)], [3, be32(address)], [5, be32(port)]]]

@@ -15,7 +15,9 @@ export interface NetworkConfig {
   sealed?: number
 }
 
-export type Protocol = 'tcp' | 'udp' | 'sctp'
+/** Protocols that have ports, by their numbers (IANA, "Protocol Numbers"). */
+export const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const
+export type Protocol = keyof typeof protocolNumbers
 
 /** A port of the host that leads to one of a container. `host` is an address of the host's, 0.0.0.0 or :: for all. */
 export interface PortBinding { protocol: Protocol, host: string, port: number, to: number }

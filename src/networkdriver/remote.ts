@@ -1,5 +1,5 @@
 import type { Plugin } from '../lib/plugin.ts'
-import type { NetworkConfig, NetworkDriver, Pool } from './driver.ts'
+import { protocolNumbers, type NetworkConfig, type NetworkDriver, type Pool } from './driver.ts'
 
 const OF = 'NetworkDriver'
 
@@ -50,9 +50,8 @@ export function remoteDriver(plugin: Plugin): NetworkDriver {
       }
     },
     async publish(network, endpoint, requests) {
-      const numbers = { tcp: 6, udp: 17, sctp: 132 }
       const bindings = requests.flatMap(({ protocol, hosts, from, to }) => hosts.map((host) => ({ protocol, host, port: from, to })))
-      await call('ProgramExternalConnectivity', { NetworkID: network.id, EndpointID: endpoint.id, Options: { 'com.docker.network.portmap': bindings.map(({ protocol, host, port, to }) => ({ Proto: numbers[protocol], IP: '', Port: to, HostIP: host, HostPort: port, HostPortEnd: port })) } })
+      await call('ProgramExternalConnectivity', { NetworkID: network.id, EndpointID: endpoint.id, Options: { 'com.docker.network.portmap': bindings.map(({ protocol, host, port, to }) => ({ Proto: protocolNumbers[protocol], IP: '', Port: to, HostIP: host, HostPort: port, HostPortEnd: port })) } })
       return bindings
     },
     async withdraw(network, endpoint) {

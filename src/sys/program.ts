@@ -1,4 +1,5 @@
 import { errnoName, strerror } from './errno.ts'
+import { O_CLOEXEC } from './fs.ts'
 import { nr } from './syscalls.ts'
 
 /** The stages of a program, in the order of native/berth.c. */
@@ -121,6 +122,13 @@ export class Program {
   /** Has the address of `target` stand at `at` when the program runs. */
   relocate(at: Pointer, target: Pointer): void {
     this.#relocations.push([at, target])
+  }
+
+  /** Has the stage `pre` make a pipe (pipe2(2)), whose ends are closed on exec. */
+  pipe(): { read: Word, write: Word } {
+    const ends = this.space(8)
+    this.sys('pre', 'pipe2', [ends, O_CLOEXEC], { doing: 'make a pipe' })
+    return { read: { kind: 'word', at: ends }, write: { kind: 'word', at: { ...ends, offset: ends.offset + 4 } } }
   }
 
   /** Adds a system call by name. Strings and byte arrays are copied and passed by address. */

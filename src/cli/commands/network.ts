@@ -1,5 +1,5 @@
 import { isIP } from 'node:net'
-import { contains, parseSubnet } from '../../netlink/address.ts'
+import { contains, parseSubnet, withoutPrefix } from '../../netlink/address.ts'
 import { shortId } from '../../lib/ids.ts'
 import { ExitError, command } from '../command.ts'
 import { parseMap } from '../create/words.ts'
@@ -74,7 +74,7 @@ function poolsOf({ subnets, ranges, gateways, auxiliary }: { subnets: readonly s
     return pool
   }
   for (const range of ranges) {
-    const pool = of(range.split('/')[0]!, 'range')
+    const pool = of(withoutPrefix(range), 'range')
     if (pool.IPRange) throw new ExitError(1, `cannot configure multiple ranges (${range}, ${pool.IPRange}) on the same subnet (${pool.Subnet})`)
     pool.IPRange = range
   }

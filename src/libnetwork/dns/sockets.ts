@@ -1,4 +1,3 @@
-import { closeSync } from 'node:fs'
 import { RESOLVER_TCP_FD, RESOLVER_UDP_FD, resolverRules, resolverSocketAddress } from '../../libcontainer/network.ts'
 import { errno } from '../../sys/errno.ts'
 import { must, syscall } from '../../sys/ffi.ts'
@@ -37,8 +36,3 @@ export function openResolver(pid: number): ResolverSockets {
     return sockets
   })
 }
-
-export function closeResolver({ udp, tcp }: ResolverSockets): void {
-  for (const fd of [udp, tcp]) closeSync(fd)
-}
-

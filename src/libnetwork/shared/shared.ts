@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { conflict, forbidden, messageOf, unavailable } from '../../lib/errors.ts'
 import type { NetworkRecord } from '../network.ts'
 import type { Change, Etcd } from './etcd.ts'
+import { withoutPrefix } from '../../netlink/address.ts'
 
 /** A place in a network that another host's sandbox has. */
 export interface Peer {
@@ -150,7 +151,7 @@ export class Shared {
 
   /** Takes an address for an endpoint. False where another has it. */
   async claimAddress(network: string, address: string, endpoint: string): Promise<boolean> {
-    const key = `addresses/${network}/${address.split('/')[0]}`
+    const key = `addresses/${network}/${withoutPrefix(address)}`
     return await this.#store.transact({ absent: [key], put: [{ key, value: JSON.stringify({ host: this.#host, id: endpoint }) }] })
   }
 
@@ -162,7 +163,7 @@ export class Shared {
   /** Gives an endpoint and its addresses back; while the store is away, later. */
   async withdraw(network: string, endpoint: string, addresses: readonly string[]): Promise<void> {
     try {
-      await this.#store.transact({ absent: [], put: [], remove: [`endpoints/${network}/${endpoint}`, ...addresses.map((address) => `addresses/${network}/${address.split('/')[0]}`)] })
+      await this.#store.transact({ absent: [], put: [], remove: [`endpoints/${network}/${endpoint}`, ...addresses.map((address) => `addresses/${network}/${withoutPrefix(address)}`)] })
     } catch (error) {
       this.#warn(`${messageOf(error)}: an endpoint is given back once it does`)
     }

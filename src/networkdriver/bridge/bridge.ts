@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { codeOf, conflict, invalid, system } from '../../lib/errors.ts'
 import { KeyedLock } from '../../lib/lock.ts'
+import { macText } from '../../netlink/address.ts'
 import { newAddress, newBridge, setLink, type Link } from '../../netlink/link.ts'
 import { NetlinkSocket } from '../../sys/netlink.ts'
 import type { Zygote } from '../../sys/zygote.ts'
@@ -104,7 +105,7 @@ export function bridgeDriver(options: BridgeOptions): NetworkDriver {
       const foreign = there !== undefined && there.alias !== options.alias
       if (foreign && network.options[OPTION.name] === undefined) throw conflict(`the link ${bridge} belongs to another`)
       const mtu = mtuOf(network)
-      if (!there) route.request(`make the bridge ${bridge}`, newBridge({ name: bridge, mac: `02:42:${[...randomBytes(4)].map((byte) => byte.toString(16).padStart(2, '0')).join(':')}`, mtu }))
+      if (!there) route.request(`make the bridge ${bridge}`, newBridge({ name: bridge, mac: macText([0x02, 0x42, ...randomBytes(4)]), mtu }))
       const link = find(bridge)
       if (!link) throw system(`the bridge ${bridge} is not there`)
       if (!there) route.request(`mark the bridge ${bridge}`, setLink({ index: link.index, alias: options.alias }))

@@ -3,6 +3,7 @@ import { addressBytes } from '../../netlink/address.ts'
 import { be16, u8 } from '../../netlink/message.ts'
 import { codeOf } from '../../lib/errors.ts'
 import { isIP } from 'node:net'
+import { protocolNumbers, type Protocol } from '../driver.ts'
 import type { NetlinkSocket } from '../../sys/netlink.ts'
 
 /** A bridge as the rules see it. */
@@ -17,9 +18,6 @@ export interface Guarded {
   /** The number of its tunnels, where nothing may come out of one that was not encrypted. */
   sealed?: number | undefined
 }
-
-export const protocolNumbers = { tcp: 6, udp: 17, sctp: 132 } as const
-export type Protocol = keyof typeof protocolNumbers
 
 /** A port of the machine that leads to a container. `host` is one of the machine's addresses, or 0.0.0.0 or :: for all. */
 export interface Published { protocol: Protocol, host: string, port: number, to: string, toPort: number }
