@@ -1,26 +1,40 @@
 import { Worker } from 'node:worker_threads'
-import { closeSync } from 'node:fs'
+import { closeSync, constants, createReadStream, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { pipeline } from 'node:stream/promises'
-import { Transform, type Readable } from 'node:stream'
-import { createGunzip, createZstdDecompress, createBunzip } from './decompress.ts'
+import { Readable } from 'node:stream'
 import { BerthError, messageOf, system } from '../lib/errors.ts'
 import { makePipe } from '../sys/fs.ts'
+import type { Growth } from './bytes.ts'
 import type { Change } from './changes.ts'
+import { Expanded, needsProgram } from './decompress.ts'
 import type { PackOptions, Packed } from './pack.ts'
 import type { Unpacked, UnpackOptions } from './unpack.ts'
 import type { Reply, Task } from './worker.ts'
 
+/** An archive in a file. */
+export interface ArchiveFile {
+  path: string
+  /** For one that still grows. */
+  growth?: Growth
+  /** Resolves when it grows no more, for better or worse. */
+  whole?: Promise<void>
+}
+
 const PIPE_SIZE = 1 << 20
+/** How many threads more there may be that wait for what clients send. */
+const WAITING = 8
 const IDLE = 5000
 
 /** Archives packed and unpacked on worker threads: their system calls are synchronous, and the event loop has others to
- * serve. At most `size` run at once; the rest wait. */
+ * serve. At most `size` run at once; the rest wait. Those that wait
+ * for a client or a registry themselves are beyond that number. */
 export class Archiver implements Disposable {
   readonly #size: number
   readonly #idle: { worker: Worker, timer: NodeJS.Timeout }[] = []
   readonly #waiting: ((worker: Worker) => void)[] = []
   #count = 0
+  #following = false
 
   constructor(size = 2) {
     this.#size = size
@@ -34,11 +48,15 @@ export class Archiver implements Disposable {
   }
 
   /** Unpacks an archive, compressed or not, into the tree at `root`. */
-  async unpack(archive: Readable, root: number, options: UnpackOptions, signal?: AbortSignal): Promise<Unpacked> {
+  async unpack(archive: Readable | ArchiveFile, root: number, options: UnpackOptions, signal?: AbortSignal): Promise<Unpacked> {
+    return archive instanceof Readable ? await this.#unpackStream(archive, root, options, signal) : await this.#unpackFile(archive, root, options, signal)
+  }
+
+  async #unpackStream(archive: Readable, root: number, options: UnpackOptions, signal: AbortSignal | undefined): Promise<Unpacked> {
     const pipe = makePipe(PIPE_SIZE)
     const writer = new Socket({ fd: pipe.write, readable: false, writable: true })
-    const work = this.#run({ task: 'unpack', fd: pipe.read, root, options }) as Promise<Unpacked>
-    const feed = pipeline(archive, new Decompress(), writer, { ...(signal && { signal }) })
+    const work = this.#run({ task: 'unpack', fd: pipe.read, root, options }, { waits: true }) as Promise<Unpacked>
+    const feed = pipeline(archive, new Expanded(), writer, { ...(signal && { signal }) })
     const [unpacked, fed] = await Promise.allSettled([work, feed])
     if (signal?.aborted) throw signal.reason
     // the worker's error says what is wrong; the feed's is then only that nobody reads any more
@@ -48,6 +66,20 @@ export class Archiver implements Disposable {
     }
     if (fed.status === 'rejected') throw system(`can't read the archive: ${messageOf(fed.reason)}`, fed.reason)
     return unpacked.value
+  }
+
+  /** Follows one file at a time while it grows: a thread that waits for the network is one that others don't have. */
+  async #unpackFile({ path, growth, whole }: ArchiveFile, root: number, options: UnpackOptions, signal: AbortSignal | undefined): Promise<Unpacked> {
+    const fd = openSync(path, constants.O_RDONLY)
+    if (!growth && needsProgram(fd)) return await this.#unpackStream(createReadStream('', { fd, highWaterMark: PIPE_SIZE }), root, options, signal)
+    const follow = growth?.open && !this.#following
+    if (growth?.open && !follow) await whole
+    if (follow) this.#following = true
+    try {
+      return await this.#run({ task: 'unpack', fd, ...(growth && { growth: growth.shared }), root, options }, { waits: Boolean(follow) }) as Unpacked
+    } finally {
+      if (follow) this.#following = false
+    }
   }
 
   /** Packs the tree at `root` into a stream. `packed` settles when the last byte has been read from it. */
@@ -73,8 +105,14 @@ export class Archiver implements Disposable {
     return (await this.#run({ task: 'compare', before, after, ignore })) as Change[]
   }
 
-  async #run(task: Task): Promise<Unpacked | Packed | Change[]> {
-    const worker = await this.#take()
+  /** Writes all of a file system to its disk; `root` is any open directory on it (syncfs(2)). */
+  async sync(root: number): Promise<void> {
+    await this.#run({ task: 'sync', root })
+  }
+
+  /** `waits` is for what may have to wait for others than this machine. */
+  async #run(task: Task, { waits = false }: { waits?: boolean } = {}): Promise<Unpacked | Packed | Change[] | undefined> {
+    const worker = await this.#take(waits ? this.#size + WAITING : this.#size)
     try {
       const reply = await new Promise<Reply>((resolve, reject) => {
         worker.once('message', resolve)
@@ -104,11 +142,11 @@ export class Archiver implements Disposable {
     this.#idle.push({ worker, timer })
   }
 
-  async #take(): Promise<Worker> {
+  async #take(size: number): Promise<Worker> {
     const idle = this.#idle.pop()
     clearTimeout(idle?.timer)
     if (idle) return idle.worker
-    if (this.#count < this.#size) {
+    if (this.#count < size) {
       this.#count++
       const file = import.meta.filename.endsWith('.ts') ? './worker.ts' : './archive-worker.js'
       const worker = new Worker(new URL(file, import.meta.url), { trackUnmanagedFds: false })
@@ -116,46 +154,6 @@ export class Archiver implements Disposable {
       return worker
     }
     return await new Promise((resolve) => this.#waiting.push(resolve))
-  }
-}
-
-/** Passes an archive on, decompressed if its first bytes are gzip's, zstd's or bzip2's. */
-export class Decompress extends Transform {
-  #head: Buffer = Buffer.alloc(0)
-  #inner: Transform | undefined | null
-
-  #decide(): void {
-    const head = this.#head
-    if (head[0] === 0x1f && head[1] === 0x8b) this.#inner = createGunzip()
-    else if (head.readUInt32LE(0) === 0xfd2fb528) this.#inner = createZstdDecompress()
-    else if (head.toString('latin1', 0, 3) === 'BZh' || head.subarray(0, 6).equals(Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]))) this.#inner = createBunzip(head[0] === 0xfd ? 'xz' : 'bzip2')
-    else this.#inner = null
-    this.#inner?.on('data', (data: Buffer) => {
-      if (!this.push(data)) this.#inner!.pause()
-    })
-    this.#inner?.on('error', (error) => this.destroy(error))
-  }
-
-  override _read(size: number): void {
-    this.#inner?.resume()
-    super._read(size)
-  }
-
-  override _transform(chunk: Buffer, _encoding: BufferEncoding, callback: (error?: Error | null, data?: Buffer) => void): void {
-    if (this.#inner === undefined) {
-      this.#head = this.#head.length ? Buffer.concat([this.#head, chunk]) : chunk
-      if (this.#head.length < 6) return callback()
-      this.#decide()
-      chunk = this.#head
-    }
-    if (this.#inner === null) return callback(null, chunk)
-    this.#inner!.write(chunk, (error) => callback(error ?? null))
-  }
-
-  override _flush(callback: (error?: Error | null, data?: Buffer) => void): void {
-    if (!this.#inner) return this.#inner === undefined ? callback(null, this.#head) : callback()
-    this.#inner.once('end', () => callback())
-    this.#inner.end()
   }
 }
 

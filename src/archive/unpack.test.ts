@@ -6,6 +6,7 @@ import { after, beforeEach, test } from 'node:test'
 import fc from 'fast-check'
 import { isKind } from '../lib/errors.ts'
 import { TRAILER, encodeEntry, type Entry } from './tar.ts'
+import { DescriptorBytes } from './bytes.ts'
 import { unpack, type UnpackOptions, type Unpacked } from './unpack.ts'
 
 const directory = mkdtempSync(join(tmpdir(), 'berth-unpack-'))
@@ -48,7 +49,7 @@ function put(bytes: Buffer, options: Partial<UnpackOptions> = {}): Unpacked {
   writeFileSync(path, bytes)
   const fds = [openSync(path, 'r'), openSync(root, 'r')] as const
   try {
-    return unpack(fds[0], fds[1], { whiteouts: 'delete', ...options })
+    return unpack(new DescriptorBytes(fds[0]), fds[1], { whiteouts: 'delete', ...options })
   } finally {
     fds.forEach((fd) => closeSync(fd))
   }

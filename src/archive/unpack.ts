@@ -1,4 +1,4 @@
-import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { createHash, type Hash } from 'node:crypto'
 import { invalid, system } from '../lib/errors.ts'
 import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
@@ -7,6 +7,7 @@ import { errno, errnoError, strerror } from '../sys/errno.ts'
 import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
 import { actAs } from '../sys/usernamespace.ts'
+import { decompressed, type Bytes } from './bytes.ts'
 import { paddedSize, readEntry, type BlockSource, type Entry } from './tar.ts'
 import { SplitWriter } from './split.ts'
 
@@ -38,9 +39,9 @@ export interface Unpacked {
 
 const WINDOW = 1 << 20
 
-/** An archive read from a descriptor, window by window. */
-class DescriptorSource implements BlockSource {
-  readonly #fd: number
+/** An archive read window by window. */
+class WindowedSource implements BlockSource {
+  readonly #from: Bytes
   readonly #hash: Hash | undefined
   #window: Buffer = Buffer.allocUnsafe(WINDOW)
   #start = 0
@@ -48,8 +49,8 @@ class DescriptorSource implements BlockSource {
 
   readonly #split: SplitWriter | undefined
 
-  constructor(fd: number, hash: Hash | undefined, split: SplitWriter | undefined) {
-    this.#fd = fd
+  constructor(from: Bytes, hash: Hash | undefined, split: SplitWriter | undefined) {
+    this.#from = from
     this.#hash = hash
     this.#split = split
   }
@@ -66,7 +67,7 @@ class DescriptorSource implements BlockSource {
       this.#window = larger
     }
     while (this.#end < least) {
-      const n = readSync(this.#fd, this.#window, this.#end, this.#window.length - this.#end, null)
+      const n = this.#from.read(this.#window, this.#end, this.#window.length - this.#end)
       if (n === 0) return false
       this.#hash?.update(this.#window.subarray(this.#end, this.#end + n))
       this.#end += n
@@ -118,17 +119,17 @@ class DescriptorSource implements BlockSource {
 const DIRECTORY_FLAGS = O_PATH | O_DIRECTORY
 const EEXIST = -errno.EEXIST
 
-/** Unpacks an archive from descriptor `fd` into the tree at `root` (an open directory), synchronously: it belongs on a
+/** Unpacks an archive, compressed or not, into the tree at `root` (an open directory), synchronously: it belongs on a
  * worker thread. Every path is resolved inside the tree by the kernel; an entry whose name leads out of it by `..` ends
  * the work with an error. Errors: `invalid` for what is no archive or breaks out, `system` for a full disk and such. */
-export function unpack(fd: number, root: number, options: UnpackOptions): Unpacked {
-  return options.idMaps ? actAs(rootOf(options.idMaps), () => unpackAll(fd, root, options)) : unpackAll(fd, root, options)
+export function unpack(archive: Bytes, root: number, options: UnpackOptions): Unpacked {
+  return options.idMaps ? actAs(rootOf(options.idMaps), () => unpackAll(archive, root, options)) : unpackAll(archive, root, options)
 }
 
-function unpackAll(fd: number, root: number, options: UnpackOptions): Unpacked {
+function unpackAll(archive: Bytes, root: number, options: UnpackOptions): Unpacked {
   const hash = options.digest ? createHash('sha256') : undefined
   const split = options.split ? new SplitWriter() : undefined
-  const source = new DescriptorSource(fd, hash, split)
+  const source = new WindowedSource(decompressed(archive), hash, split)
   const globals = new Map<string, Buffer>()
   using tree = new Tree(root, options)
   let size = 0
@@ -165,7 +166,7 @@ class Tree implements Disposable {
   }
 
   /** Puts an entry into the tree and takes its content from the source. */
-  put(entry: Entry, stored: number, source: DescriptorSource): void {
+  put(entry: Entry, stored: number, source: WindowedSource): void {
     const path = this.#renamed(normalize(entry.name))
     if (this.#options.rename && entry.type === 'link') entry = { ...entry, linkName: this.#renamed(normalize(entry.linkName)) }
     const done = (): void => source.skip(paddedSize(stored))
@@ -297,7 +298,7 @@ class Tree implements Disposable {
     if (result < 0) throw this.#failure('whiteout', `${parentPath}/${target}`, result)
   }
 
-  #file(path: string, name: string, entry: Entry, stored: number, source: DescriptorSource): void {
+  #file(path: string, name: string, entry: Entry, stored: number, source: WindowedSource): void {
     const fd = this.#make(path, name, entry, (parent) => syscall(nr('openat'), parent, bytes(name), 0o301 | O_NOFOLLOW | O_CLOEXEC, 0o600)) // O_WRONLY|O_CREAT|O_EXCL
     if (fd < 0) throw this.#failure('create', path, fd)
     try {

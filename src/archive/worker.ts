@@ -1,6 +1,9 @@
 import { closeSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { isKind, messageOf, type ErrorKind } from '../lib/errors.ts'
+import { must } from '../sys/ffi.ts'
+import { nr } from '../sys/syscalls.ts'
+import { DescriptorBytes, Growth, GrowingBytes } from './bytes.ts'
 import { compareTrees, type Change } from './changes.ts'
 import { pack, type PackOptions, type Packed } from './pack.ts'
 import { replay } from './split.ts'
@@ -8,21 +11,23 @@ import { unpack, type Unpacked, type UnpackOptions } from './unpack.ts'
 
 /** What a worker thread is asked. Descriptors are the process's; the worker closes `fd`, the caller the others. */
 export type Task =
-  | { task: 'unpack', fd: number, root: number, options: UnpackOptions }
+  | { task: 'unpack', fd: number, growth?: SharedArrayBuffer, root: number, options: UnpackOptions }
   | { task: 'pack', fd: number, root: number, options: PackOptions }
   | { task: 'replay', fd: number, root: number, split: string }
+  | { task: 'sync', root: number }
   | { task: 'compare', before: number, after: number, ignore: readonly string[] }
 
-export type Reply = { ok: Unpacked | Packed | Change[] } | { error: { kind: ErrorKind | undefined, message: string, code?: string } }
+export type Reply = { ok: Unpacked | Packed | Change[] | undefined } | { error: { kind: ErrorKind | undefined, message: string, code?: string } }
 
-function perform(task: Task): Unpacked | Packed | Change[] {
+function perform(task: Task): Unpacked | Packed | Change[] | undefined {
   switch (task.task) {
     case 'compare': return compareTrees(task.before, task.after, task.ignore)
+    case 'sync': return void must('syncfs', nr('syncfs'), task.root)
     case 'unpack':
     case 'pack':
     case 'replay':
       try {
-        if (task.task === 'unpack') return unpack(task.fd, task.root, task.options)
+        if (task.task === 'unpack') return unpack(task.growth ? new GrowingBytes(task.fd, new Growth(task.growth)) : new DescriptorBytes(task.fd), task.root, task.options)
         return task.task === 'pack' ? pack(task.fd, task.root, task.options) : replay(task.fd, task.root, task.split)
       } finally {
         closeSync(task.fd)

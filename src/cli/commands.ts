@@ -19,6 +19,7 @@ export const nouns: readonly Noun[] = [
   { name: 'image', short: 'Manage images' },
   { name: 'job', short: 'Manage the work that the daemon does' },
   { name: 'network', short: 'Manage networks' },
+  { name: 'registry', short: 'Run a registry' },
   { name: 'system', short: 'Manage the daemon' },
 ]
 
@@ -26,6 +27,7 @@ export const nouns: readonly Noun[] = [
 const container = (name: string, short: string, load: Entry['load'], group: Entry['group'] = 'plain'): Entry => ({ names: [name, `container ${name}`], short, group, load })
 const only = (name: string, short: string, load: Entry['load'], ...others: string[]): Entry => ({ names: [name, ...others], short, group: 'hidden', load })
 
+const registry = () => import('./commands/registry.ts')
 const lifecycle = () => import('./commands/lifecycle.ts')
 
 /** All commands. A command's file is loaded when it is run. */
@@ -52,7 +54,11 @@ export const entries: readonly Entry[] = [
   { names: ['load', 'image load'], short: 'Load images from a tar archive or from standard input', group: 'plain', load: async () => (await import('./commands/archives.ts')).load },
   container('logs', 'Fetch the logs of a container', async () => (await import('./commands/logs.ts')).logs),
   container('pause', 'Pause all processes within containers', async () => (await lifecycle()).pause),
+  { names: ['login'], short: 'Log in to a registry', group: 'plain', load: async () => (await registry()).login },
+  { names: ['logout'], short: 'Log out from a registry', group: 'plain', load: async () => (await registry()).logout },
   container('port', 'List the ports that a container publishes', async () => (await import('./commands/port.ts')).port),
+  { names: ['pull', 'image pull'], short: 'Download an image from a registry', group: 'common', load: async () => (await registry()).pull },
+  { names: ['push', 'image push'], short: 'Upload an image to a registry', group: 'common', load: async () => (await registry()).push },
   only('container prune', 'Remove all stopped containers', async () => (await import('./commands/prune.ts')).pruneContainers),
   only('image prune', 'Remove unused images', async () => (await import('./commands/prune.ts')).pruneImages),
   only('system prune', 'Remove what is not used', async () => (await import('./commands/prune.ts')).pruneSystem),
@@ -61,6 +67,7 @@ export const entries: readonly Entry[] = [
   { names: ['rm', 'container rm', 'container remove'], short: 'Remove containers', group: 'plain', load: async () => (await lifecycle()).rm },
   { names: ['rmi', 'image rm', 'image remove'], short: 'Remove images', group: 'plain', load: async () => (await import('./commands/images.ts')).rmi },
   { names: ['save', 'image save'], short: 'Save images to a tar archive', group: 'plain', load: async () => (await import('./commands/archives.ts')).save },
+  { names: ['search'], short: 'Search a registry for images', group: 'plain', load: async () => (await registry()).search },
   container('start', 'Start stopped containers', async () => (await import('./commands/start.ts')).start),
   container('stats', 'Show the use of resources by containers as it changes', async () => (await import('./commands/stats.ts')).stats),
   container('stop', 'Stop running containers', async () => (await lifecycle()).stop),
@@ -78,6 +85,8 @@ export const entries: readonly Entry[] = [
   only('network prune', 'Remove all networks that no container uses', async () => (await import('./commands/prune.ts')).pruneNetworks),
   only('network rm', 'Remove networks', async () => (await import('./commands/network.ts')).rm, 'network remove'),
   only('system df', 'Show how much disk space is used', async () => (await import('./commands/system.ts')).df),
+  only('registry serve', 'Serve a registry', async () => (await import('./commands/serve.ts')).serve),
+  only('registry gc', 'Delete what a registry does not need any more', async () => (await import('./commands/serve.ts')).gc),
   only('job ls', 'List the jobs that the daemon runs', async () => (await import('./commands/job.ts')).ls, 'job list'),
   only('job cancel', 'Cancel jobs', async () => (await import('./commands/job.ts')).cancel),
   { names: ['completion'], short: 'Print the completion script of a shell', group: 'plain', load: async () => (await import('./commands/completion.ts')).completionOf(entries, nouns) },

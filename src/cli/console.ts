@@ -1,4 +1,4 @@
-import type { Readable, Writable } from 'node:stream'
+import { Writable, type Readable } from 'node:stream'
 
 /** Where a command reads and writes. */
 export interface Console {
@@ -28,15 +28,23 @@ export function openConsole(env: NodeJS.ProcessEnv): Console {
 }
 
 /** Asks a yes-or-no question; anything but yes is no. */
-export async function confirm({ stdin, stdout }: Console, question: string): Promise<boolean> {
-  stdout.write(`${question} [y/N] `)
+export async function confirm(console: Console, question: string): Promise<boolean> {
+  return /^y(es)?$/i.test((await ask(console, `${question} [y/N] `)).trim())
+}
+
+/** Asks for a line; what is typed of a secret is not shown. */
+export async function ask({ stdin, stdout }: Console, question: string, secret = false): Promise<string> {
+  stdout.write(question)
   const { createInterface } = await import('node:readline')
-  const lines = createInterface({ input: stdin })
+  // a terminal in raw mode shows nothing; what readline would show goes nowhere
+  const lines = secret ? createInterface({ input: stdin, output: new Writable({ write: (_chunk, _encoding, done) => done() }), terminal: true }) : createInterface({ input: stdin })
   try {
     const { promise, resolve } = Promise.withResolvers<string>()
     lines.once('line', resolve)
     lines.once('close', () => resolve(''))
-    return /^y(es)?$/i.test((await promise).trim())
+    const line = await promise
+    if (secret) stdout.write('\n')
+    return line
   } finally {
     lines.close()
   }

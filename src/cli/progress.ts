@@ -1,20 +1,8 @@
 import type { Readable } from 'node:stream'
-import { humanSize } from '../lib/units.ts'
+import { bar, type ProgressLine } from '../api/progress.ts'
 import { ExitError } from './command.ts'
 import type { Console } from './console.ts'
 import { jsonLines } from './lines.ts'
-
-/** A line of the API's progress (jsonmessage). */
-interface Line { id?: string, status?: string, stream?: string, progress?: string, progressDetail?: { current?: number, total?: number }, error?: string, errorDetail?: { message: string } }
-
-/** A bar as Docker draws it: `[=====>     ]  1.2MB/4MB`. */
-export function bar(current: number, total: number, columns: number): string {
-  if (!total || current > total) return current ? humanSize(current).padStart(8) : ''
-  const width = columns > 110 ? 50 : 25
-  const filled = Math.floor(current / total * width)
-  const arrow = filled < width ? `${'='.repeat(filled)}>${' '.repeat(width - filled)}` : '='.repeat(width + 1)
-  return `[${arrow.slice(0, width + 1)}]  ${humanSize(current).padStart(6)}/${humanSize(total)}`
-}
 
 /** Shows a stream of progress: bars in place on a terminal, plain lines of what changed elsewhere. Throws the error that
  * it ends with, and returns the last statuses without an id. */
@@ -23,7 +11,7 @@ export async function showProgress(from: Readable, console: Console, quiet = fal
   const statuses: string[] = []
   const tty = Boolean(console.stdout.isTTY)
   const last = new Map<string, string>()
-  for await (const line of jsonLines<Line>(from)) {
+  for await (const line of jsonLines<ProgressLine>(from)) {
     if (line.error) throw new ExitError(1, line.errorDetail?.message ?? line.error)
     if (line.stream) {
       if (!quiet) console.stdout.write(line.stream)

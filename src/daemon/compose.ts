@@ -9,6 +9,9 @@ import { recoverContainer } from '../container/recover.ts'
 import { startContainer } from '../container/start.ts'
 import { stopContainer } from '../container/stop.ts'
 import { ContainerStore } from '../container/store.ts'
+import type { DistributionDeps } from '../distribution/deps.ts'
+import { distributionRoutes, imageTransfers } from '../distribution/service.ts'
+import { Transfers } from '../distribution/transfers.ts'
 import { Engine } from '../engine/engine.ts'
 import { Events } from '../engine/events.ts'
 import { openExecDriver } from '../execdriver/drivers.ts'
@@ -17,14 +20,18 @@ import { openGraphDriver } from '../graphdriver/drivers.ts'
 import { overlayWorks } from '../graphdriver/overlay.ts'
 import { imageRoutes } from '../image/service.ts'
 import { ImageStore } from '../image/store.ts'
+import { Blobs } from '../layer/blobs.ts'
 import { LayerStore } from '../layer/store.ts'
 import { conflict, isKind, unsupported } from '../lib/errors.ts'
+import { Limit } from '../lib/limit.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { DEFAULT_PROFILE, apparmorEnabled, loadDefaultProfile } from '../libcontainer/apparmor.ts'
 import { networkRoutes } from '../libnetwork/service.ts'
 import { openLog } from '../logdriver/drivers.ts'
+import { HostSet } from '../registry/hosts.ts'
+import { Registries } from '../registry/registries.ts'
 import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
 import { claimDirectory } from '../sys/fs.ts'
@@ -51,7 +58,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const trash = new Trash(join(dataRoot, 'trash'), hooks.warn)
   await trash.empty()
   const driver = openGraphDriver(options.storageDriver || (overlayWorks(dataRoot) ? 'overlay2' : 'vfs'), dataRoot, trash)
-  const layers = new LayerStore({ graph, driver, archiver, root: dataRoot })
+  const layers = new LayerStore({ graph, driver, archiver, blobs: new Blobs(dataRoot), root: dataRoot })
   const images = new ImageStore({ graph, layers })
   const containers = new ContainerStore(graph)
   const engine = new Engine()
@@ -76,7 +83,9 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
     await closeNetworks()
     throw error
   }
+  const registries = new Registries(options.registry.connect)
   engine.onShutdown(async () => {
+    await registries.close()
     await trash.settled()
     await closeNetworks()
     zygote.stop()
@@ -88,11 +97,17 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
     stopping = true
     if (!options.liveRestore) await stopAll(deps)
   })
+  const foreign = new HostSet(options.registry.foreign)
+  const distribution: DistributionDeps = {
+    images, registries, engine, events, arriving: new Transfers(), blobLock: new KeyedLock(), downloads: new Limit(options.registry.downloads), uploads: new Limit(options.registry.uploads), attempts: options.registry.attempts,
+    pushesForeign: (name) => foreign.has(name),
+  }
   const router = new Router([
     ...containerRoutes(deps),
-    ...imageRoutes({ images, engine, events, dataRoot, usersOf: (image) => containers.ofImage(image).map(({ id, running }) => ({ id, running })) }),
+    ...distributionRoutes(distribution),
+    ...imageRoutes({ images, engine, events, dataRoot, usersOf: (image) => containers.ofImage(image).map(({ id, running }) => ({ id, running })) }, imageTransfers(distribution)),
     ...networkRoutes({ networks, engine, events }),
-    ...systemRoutes({ containers, images, layers, networks, engine, events, trees, facts: deps.facts, options }),
+    ...systemRoutes({ registries, containers, images, layers, networks, engine, events, trees, facts: deps.facts, options }),
   ], (error, request) => hooks.warn(`${request.method} ${request.url} failed`, error))
   return { engine, router }
 }

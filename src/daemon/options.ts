@@ -3,9 +3,11 @@ import { existsSync, readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
+import { BERTH_VERSION } from '../api/version.ts'
 import { invalid, messageOf } from '../lib/errors.ts'
 import { defaultSpaces, type AddressSpace } from '../libnetwork/ipam.ts'
 import { parseSubnet } from '../netlink/address.ts'
+import { parseMirror, type ProxyOptions, type RegistryOptions } from '../registry/hosts.ts'
 import type { TlsOptions } from '../server/listen.ts'
 
 /** What the daemon is told by flags, by its configuration file, and by default. */
@@ -23,8 +25,20 @@ export interface DaemonOptions {
   /** USER[:GROUP] whose subordinate ids containers' users are; '' for none. */
   usernsRemap: string
   network: NetworkOptions
+  registry: DistributionOptions
   /** For tcp:// hosts; undefined where they are served in the clear. */
   tls: TlsOptions | undefined
+}
+
+/** What pulls and pushes are told. */
+export interface DistributionOptions {
+  connect: RegistryOptions
+  /** How many layers come and go at once, and how often each is tried. */
+  downloads: number
+  uploads: number
+  attempts: number
+  /** Registries that take layers that registries must not have. */
+  foreign: string[]
 }
 
 /** What networks are told. */
@@ -61,6 +75,8 @@ const flags = {
   bridge: { type: 'string', short: 'b' }, bip: { type: 'string' }, 'fixed-cidr': { type: 'string' }, 'fixed-cidr-v6': { type: 'string' }, icc: { type: 'boolean' }, 'ip-masq': { type: 'boolean' }, 'ip-forward': { type: 'boolean' },
   ip: { type: 'string' }, ipv6: { type: 'boolean' }, mtu: { type: 'string' }, 'userland-proxy': { type: 'boolean' }, 'host-gateway-ip': { type: 'string' }, 'default-address-pool': { type: 'string', multiple: true },
   dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true }, 'host-names': { type: 'string' }, 'cluster-store': { type: 'string' }, 'cluster-advertise': { type: 'string' },
+  'registry-mirror': { type: 'string', multiple: true }, 'insecure-registry': { type: 'string', multiple: true }, 'allow-nondistributable-artifacts': { type: 'string', multiple: true }, 'max-concurrent-downloads': { type: 'string' }, 'max-concurrent-uploads': { type: 'string' }, 'max-download-attempts': { type: 'string' },
+  'http-proxy': { type: 'string' }, 'https-proxy': { type: 'string' }, 'no-proxy': { type: 'string' },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -68,7 +84,10 @@ type Flag = Exclude<keyof typeof flags, 'config-file'>
 const DEFAULT_FILE = '/etc/berth/daemon.json'
 
 /** The key of the configuration file that stands for a flag. */
-const keyOf = (flag: Flag): string => (['host', 'label', 'default-address-pool', 'dns-opt'].includes(flag) ? `${flag}s` : flag)
+const keyOf = (flag: Flag): string => (['host', 'label', 'default-address-pool', 'dns-opt', 'registry-mirror'].includes(flag) ? `${flag}s` : flag === 'insecure-registry' ? 'insecure-registries' : flag)
+
+/** Flags whose values are numbers in the file. */
+const numbers: readonly Flag[] = ['mtu', 'max-concurrent-downloads', 'max-concurrent-uploads', 'max-download-attempts']
 
 /** Reads dockerd's flags and the configuration file; what both give is an error. */
 export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): DaemonOptions {
@@ -87,7 +106,7 @@ export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Da
     verify, certificate: get<string>('tlscert', join(certificates, 'cert.pem')), key: get<string>('tlskey', join(certificates, 'key.pem')), ...(verify && { ca: get<string>('tlscacert', join(certificates, 'ca.pem')) }),
   } : undefined
   return {
-    tls, network: networkOptions(get), hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
+    tls, network: networkOptions(get), registry: registryOptions(get, env), hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
     storageDriver: get('storage-driver', env['DOCKER_DRIVER'] ?? ''), execDriver: get('exec-driver', 'native'), debug: get('debug', false), logLevel: get('log-level', 'info'),
     labels: get('label', []), liveRestore: get('live-restore', false), usernsRemap: get('userns-remap', ''),
   }
@@ -111,7 +130,33 @@ function listenAddress(text: string): { address: string, port: number } | undefi
   return { address, port: Number(port) }
 }
 
-function networkOptions(get: <T>(flag: Flag, otherwise: T) => T): NetworkOptions {
+type Get = <T>(flag: Flag, otherwise: T) => T
+
+const CERTIFICATES = ['/etc/docker/certs.d', '/etc/berth/certs.d']
+const IDLE = 60_000
+
+function registryOptions(get: Get, env: NodeJS.ProcessEnv): DistributionOptions {
+  const count = (flag: Flag, otherwise: number): number => {
+    const value = Number(get<string | number>(flag, otherwise))
+    if (!Number.isInteger(value) || value < 1) throw invalid(`invalid ${flag.replaceAll('-', ' ')}: ${get(flag, '')}`)
+    return value
+  }
+  const mirrors = new Map<string, string[]>()
+  for (const { domain, url } of get<string[]>('registry-mirror', []).map(parseMirror)) mirrors.set(domain, [...(mirrors.get(domain) ?? []), url])
+  const proxy = (flag: Flag, name: 'HTTP_PROXY' | 'HTTPS_PROXY' | 'NO_PROXY'): ProxyOptions => {
+    const value = get(flag, env[name] ?? env[name.toLowerCase()] ?? '')
+    return value ? { [name]: value } : {}
+  }
+  return {
+    connect: {
+      mirrors, insecure: get('insecure-registry', []), certificates: CERTIFICATES, userAgent: `berth/${BERTH_VERSION} (linux)`, idle: IDLE,
+      proxy: { ...proxy('http-proxy', 'HTTP_PROXY'), ...proxy('https-proxy', 'HTTPS_PROXY'), ...proxy('no-proxy', 'NO_PROXY') },
+    },
+    downloads: count('max-concurrent-downloads', 3), uploads: count('max-concurrent-uploads', 5), attempts: count('max-download-attempts', 5), foreign: get('allow-nondistributable-artifacts', []),
+  }
+}
+
+function networkOptions(get: Get): NetworkOptions {
   const mtu = Number(get<string | number>('mtu', '0'))
   if (!Number.isInteger(mtu) || mtu < 0) throw invalid(`invalid default MTU: ${get('mtu', '')}`)
   const asked = get<(string | { base?: string, size?: number })[]>('default-address-pool', []).map((pool) => {
@@ -140,14 +185,19 @@ function readConfig(path: string, values: Partial<Record<Flag, unknown>>): Recor
     throw fail(messageOf(error), error)
   }
   if (typeof file !== 'object' || file === null || Array.isArray(file)) throw fail('it is no JSON object')
+  if ('proxies' in file) { // as Docker nests them
+    const { proxies, ...rest } = file as Record<string, unknown>
+    if (typeof proxies !== 'object' || proxies === null) throw fail('proxies must be an object')
+    file = { ...rest, ...proxies }
+  }
   const known = new Map((Object.keys(flags) as (keyof typeof flags)[]).filter((flag) => flag !== 'config-file').map((flag) => [keyOf(flag), flag]))
-  for (const [key, value] of Object.entries(file)) {
+  for (const [key, value] of Object.entries(file as object)) {
     const flag = known.get(key)
     if (!flag) throw fail(`the following directives don't match any configuration option: ${key}`)
     if (values[flag] !== undefined) throw fail(`the following directives are specified both as a flag and in the configuration file: ${key}`)
     const { type, multiple } = flags[flag] as { type: 'string' | 'boolean', multiple?: boolean }
-    const fits = multiple ? Array.isArray(value) && value.every((item) => typeof item === (flag === 'default-address-pool' ? 'object' : 'string')) : typeof value === (flag === 'mtu' ? 'number' : type)
-    if (!fits) throw fail(`${key} must be ${multiple ? `a list of ${flag === 'default-address-pool' ? 'objects' : 'strings'}` : `a ${flag === 'mtu' ? 'number' : type}`}`)
+    const fits = multiple ? Array.isArray(value) && value.every((item) => typeof item === (flag === 'default-address-pool' ? 'object' : 'string')) : typeof value === (numbers.includes(flag) ? 'number' : type)
+    if (!fits) throw fail(`${key} must be ${multiple ? `a list of ${flag === 'default-address-pool' ? 'objects' : 'strings'}` : `a ${numbers.includes(flag) ? 'number' : type}`}`)
   }
   const twice = keysOf(text).find((key, i, keys) => keys.indexOf(key) !== i)
   if (twice !== undefined) throw fail(`${twice} is given twice`)

@@ -15,13 +15,15 @@ import { parseTime } from '../lib/units.ts'
 import { invalid } from '../lib/errors.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { Call, Route } from '../server/router.ts'
+import { LOOPBACK, type RegistryOptions } from '../registry/hosts.ts'
+import { INDEX_SERVER, type Registries } from '../registry/registries.ts'
 import { logDriverNames } from '../logdriver/drivers.ts'
 import { networkDriverNames } from '../networkdriver/drivers.ts'
 import { machine } from '../sys/syscalls.ts'
 import type { DaemonOptions } from './options.ts'
 import { diskUsage } from './usage.ts'
 
-export interface SystemDeps { containers: ContainerStore, images: ImageStore, layers: LayerStore, networks: Networks, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
+export interface SystemDeps { registries: Registries, containers: ContainerStore, images: ImageStore, layers: LayerStore, networks: Networks, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
 
 /** The routes of the daemon itself: ping, version, info, events, jobs. */
 export function systemRoutes(deps: SystemDeps): Route[] {
@@ -58,8 +60,9 @@ function versionOf(): object {
   }
 }
 
-function infoOf({ containers, images, layers, trees, facts, options, events }: SystemDeps): object {
+function infoOf({ registries, containers, images, layers, trees, facts, options, events }: SystemDeps): object {
   const count = (...statuses: string[]): number => containers.list().filter(({ record }) => statuses.includes(record.state.status)).length
+  const { proxy } = registries.options
   const os = /^PRETTY_NAME="?([^"\n]*)"?/m.exec(readIfThere('/etc/os-release') ?? '')?.[1] ?? 'Linux'
   const has = (controller: string): boolean => trees.version === 2 || trees.trees.has(controller)
   return {
@@ -69,11 +72,22 @@ function infoOf({ containers, images, layers, trees, facts, options, events }: S
     MemoryLimit: has('memory'), SwapLimit: has('memory'), CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), OomKillDisable: trees.version === 1,
     IPv4Forwarding: readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '1', Debug: options.debug, NFd: 0, NGoroutines: 0, SystemTime: new Date().toISOString(), LoggingDriver: 'json-file',
     CgroupDriver: 'cgroupfs', CgroupVersion: String(trees.version), NEventsListener: events.listeners, KernelVersion: release(), OperatingSystem: os, OSVersion: '', OSType: 'linux', Architecture: machine,
-    NCPU: availableParallelism(), MemTotal: totalmem(), IndexServerAddress: '', RegistryConfig: { InsecureRegistryCIDRs: [], IndexConfigs: {}, Mirrors: [] }, GenericResources: null, HttpProxy: '', HttpsProxy: '', NoProxy: '',
+    NCPU: availableParallelism(), MemTotal: totalmem(), IndexServerAddress: INDEX_SERVER, RegistryConfig: registryInfo(registries.options), GenericResources: null, HttpProxy: hidden(proxy.HTTP_PROXY), HttpsProxy: hidden(proxy.HTTPS_PROXY), NoProxy: proxy.NO_PROXY ?? '',
     Name: hostname(), Labels: options.labels, ExperimentalBuild: false, ServerVersion: BERTH_VERSION, Runtimes: { berth: { path: 'berth' } }, DefaultRuntime: 'berth', Swarm: { NodeID: '', NodeAddr: '', LocalNodeState: 'inactive', ControlAvailable: false, Error: '', RemoteManagers: null },
     LiveRestoreEnabled: options.liveRestore, Isolation: '', InitBinary: '', ContainerdCommit: { ID: '' }, RuncCommit: { ID: '' }, InitCommit: { ID: '' }, SecurityOptions: [...(facts.apparmor ? ['name=apparmor'] : []), 'name=seccomp,profile=builtin', ...(facts.selinux ? ['name=selinux'] : []), ...(options.usernsRemap ? ['name=userns'] : []), ...(trees.version === 2 ? ['name=cgroupns'] : [])], Warnings: [],
   }
 }
+
+/** The API's RegistryServiceConfig. */
+function registryInfo({ mirrors, insecure }: RegistryOptions): object {
+  const ranges = insecure.filter((entry) => entry.includes('/'))
+  const index = (name: string): object => ({ Name: name, Mirrors: mirrors.get(name) ?? [], Secure: !insecure.includes(name), Official: name === 'docker.io' })
+  const names = ['docker.io', ...insecure.filter((entry) => !entry.includes('/')), ...mirrors.keys()]
+  return { InsecureRegistryCIDRs: [...LOOPBACK, ...ranges], IndexConfigs: Object.fromEntries(names.map((name) => [name, index(name)])), Mirrors: mirrors.get('docker.io') ?? [] }
+}
+
+/** A proxy's URL without its password. */
+const hidden = (url = ''): string => url.replace(/\/\/[^@/]*@/, '//xxxxx:xxxxx@')
 
 const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume']
 

@@ -134,9 +134,11 @@ export class GraphDB {
     return statement
   }
 
-  /** Runs `work` as one change: all of it is kept or, when it throws, none. */
-  transaction<T>(work: () => T): T {
+  /** Runs `work` as one change: all of it is kept or, when it throws, none. What is not `durable` may be lost with the
+   * power, from the latest on; a process's end loses nothing. */
+  transaction<T>(work: () => T, { durable = false }: { durable?: boolean } = {}): T {
     if (this.#depth > 0) return work()
+    if (durable) this.#db.exec('PRAGMA synchronous = FULL')
     this.#db.exec('BEGIN IMMEDIATE')
     this.#depth++
     try {
@@ -152,6 +154,7 @@ export class GraphDB {
     } finally {
       this.#changed.clear()
       this.#depth--
+      if (durable) this.#db.exec('PRAGMA synchronous = NORMAL')
     }
   }
 

@@ -44,6 +44,9 @@ export interface RunConfig {
 
 export interface Health { Test?: string[], Interval?: number, Timeout?: number, Retries?: number, StartPeriod?: number, StartInterval?: number }
 
+/** A manifest as a registry had it, or was given it. */
+export interface KeptManifest { mediaType: string, text: string }
+
 /** An image as it is kept. */
 export interface Image {
   /** `sha256:` of the configuration's bytes. */
@@ -57,6 +60,8 @@ export interface Image {
   parent?: string
   /** RFC 3339, or absent for one that was never tagged here. */
   lastTagged?: string
+  /** The manifests that it came by or went by, oldest first. */
+  manifests?: KeptManifest[]
 }
 
 /** This machine's architecture by Go's name, which images use. */

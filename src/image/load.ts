@@ -1,7 +1,9 @@
-import { closeSync, constants, createReadStream, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join, posix } from 'node:path'
 import type { Readable } from 'node:stream'
+import type { Report } from '../api/progress.ts'
+import { withDescriptor, type ArchiveFile } from '../archive/archive.ts'
 import type { Events } from '../engine/events.ts'
 import { invalid, messageOf } from '../lib/errors.ts'
 import { randomId, shortId } from '../lib/ids.ts'
@@ -10,8 +12,6 @@ import { openInRoot } from '../sys/fs.ts'
 import { chainIdOf } from '../layer/store.ts'
 import { attributesOf, goArchitecture } from './image.ts'
 import { parseImageConfig, type ImageStore } from './store.ts'
-
-type Report = (line: Record<string, unknown>) => void
 
 interface Found { config: string, layers: string[], names: string[] }
 interface Descriptor { mediaType?: string, digest: string, size: number, annotations?: Record<string, string>, platform?: { architecture?: string, os?: string } }
@@ -75,10 +75,11 @@ class ArchiveFiles {
     }
   }
 
-  stream(path: string): Readable {
+  /** Hands a file over to what unpacks it. */
+  async use<T>(path: string, work: (file: ArchiveFile) => Promise<T>): Promise<T> {
     const fd = this.#open(path)
     if (fd < 0) throw invalid(`invalid archive: ${JSON.stringify(path)} is missing`)
-    return createReadStream('', { fd, autoClose: true, highWaterMark: 1 << 20 })
+    return await withDescriptor(fd, () => work({ path: `/proc/self/fd/${fd}` }))
   }
 }
 
@@ -132,7 +133,7 @@ async function loadOne(deps: { images: ImageStore, events: Events }, files: Arch
       if (layers.has(chainId)) layers.hold(chainId, holder)
       else {
         report({ status: 'Loading layer', progressDetail: {}, id: shortId(diffId) })
-        await layers.register(files.stream(found.layers[i]!), parent, holder, { diffId, signal })
+        await files.use(found.layers[i]!, (file) => layers.register(file, parent, holder, { diffId, signal }))
       }
       parent = chainId
     }

@@ -33,3 +33,24 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
 export function matchesPlatform(image: Platform, wanted: Platform): boolean {
   return image.os === wanted.os && image.architecture === wanted.architecture && (!wanted.variant || !image.variant || image.variant === wanted.variant)
 }
+
+/** Variants that run where another does, best first (OCI image-spec, "Platform Variants"). */
+function runsOn({ architecture, variant }: Platform): (string | undefined)[] {
+  const number = Number(variant?.slice(1) ?? '')
+  if (architecture === 'arm') return Array.from({ length: Math.max(1, (number || 7) - 4) }, (_, at) => `v${(number || 7) - at}`).concat('').map((name) => name || undefined)
+  if (architecture === 'arm64') return [variant ?? 'v8', 'v8', undefined]
+  if (architecture === 'amd64') return [...Array.from({ length: number || 1 }, (_, at) => `v${(number || 1) - at}`), undefined]
+  return [variant, undefined]
+}
+
+/** Of an index's manifests, the one for a platform, or for this machine. One that does not say what it is for is taken
+ * where no other fits. */
+export function choosePlatform<T extends { platform?: Platform }>(manifests: readonly T[], wanted: Platform | undefined): T | undefined {
+  const target = wanted ?? { os: 'linux', architecture: goArchitecture }
+  const fitting = manifests.filter(({ platform }) => platform?.os === target.os && platform.architecture === target.architecture)
+  for (const variant of runsOn(target)) {
+    const found = fitting.find(({ platform }) => (platform!.variant || undefined) === variant)
+    if (found) return found
+  }
+  return manifests.find(({ platform }) => !platform)
+}

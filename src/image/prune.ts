@@ -26,6 +26,7 @@ export async function pruneImages(deps: RemoveDeps, filters: Map<string, string[
       if (!isKind(error, 'conflict')) throw error // it got a user meanwhile: then it stays
     }
   }
+  if (!until && !filters.has('label') && !filters.has('label!')) space += images.layers.pruneBlobs()
   deps.events.emit('image', 'prune', '', { reclaimed: String(space) })
   return { ImagesDeleted: deleted.length ? deleted : null, SpaceReclaimed: space }
 }

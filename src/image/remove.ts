@@ -1,7 +1,7 @@
 import { conflict } from '../lib/errors.ts'
 import { shortId } from '../lib/ids.ts'
 import type { Events } from '../engine/events.ts'
-import { familiar, parseReference, repositoryOf, withDefaultTag } from '../reference/reference.ts'
+import { familiar, parseReference, repositoryOf, withDefaultTag, type Reference } from '../reference/reference.ts'
 import { attributesOf, type Image } from './image.ts'
 import type { ImageStore } from './store.ts'
 
@@ -30,17 +30,25 @@ export async function removeImage(deps: RemoveDeps, text: string, options: { for
     names.forEach(untag)
   } else {
     const wanted = withDefaultTag(parseReference(text))
-    const name = familiar(wanted)
-    const last = names.length === 1
+    const going = goingWith(wanted, names)
+    const last = going.length === names.length
     if (last && !options.force) {
       const user = deps.usersOf(image.id)[0]
       if (user) throw conflict(`conflict: unable to remove repository reference ${JSON.stringify(text)} (must force) - container ${shortId(user.id)} is using its referenced image ${shortId(image.id)}`)
     }
-    untag(name)
+    going.forEach(untag)
     if (!last || deps.usersOf(image.id).length) return rows
   }
   await erase(deps, image, options.prune, rows)
   return rows
+}
+
+/** A name, and with the last tag of a repository its digests. */
+function goingWith(wanted: Reference, names: readonly string[]): string[] {
+  const name = familiar(wanted)
+  const others = names.filter((other) => other !== name && repositoryOf(parseReference(other)) === repositoryOf(wanted))
+  const onlyDigests = !wanted.digest && others.every((other) => parseReference(other).digest)
+  return [name, ...(onlyDigests ? others : [])]
 }
 
 function isIdOf(image: Image, text: string): boolean {

@@ -1,8 +1,9 @@
 import { pipeline } from 'node:stream/promises'
-import { BerthError, invalid, messageOf } from '../lib/errors.ts'
+import { BerthError, invalid } from '../lib/errors.ts'
 import type { Engine, Job } from '../engine/engine.ts'
 import type { Events } from '../engine/events.ts'
 import { familiar, parseReference } from '../reference/reference.ts'
+import { streamProgress } from '../server/progress.ts'
 import type { Call, Route } from '../server/router.ts'
 import { attributesOf } from './image.ts'
 import { importImage } from './import.ts'
@@ -23,8 +24,11 @@ export interface ImageDeps {
   usersOf: (image: string) => ImageUser[]
 }
 
+/** What of the images' routes is done with registries. */
+export interface ImageTransfers { pull(call: Call): Promise<void>, push(call: Call, name: string): Promise<void> }
+
 /** The routes of images. Names have slashes, so each ends in a wildcard that is taken apart here. */
-export function imageRoutes(deps: ImageDeps): Route[] {
+export function imageRoutes(deps: ImageDeps, transfers: ImageTransfers): Route[] {
   const { images, engine } = deps
 
   const ofImage: Record<string, (call: Call, name: string) => Promise<void> | void> = {
@@ -40,9 +44,7 @@ export function imageRoutes(deps: ImageDeps): Route[] {
       deps.events.emit('image', 'tag', image.id, attributesOf(image, familiar(reference)))
       call.empty(201)
     },
-    'POST push': () => {
-      throw new BerthError('unsupported', 'pushing to a registry is not supported')
-    },
+    'POST push': (call, name) => transfers.push(call, name),
   }
 
   const save = async (call: Call, names: string[]): Promise<void> => {
@@ -60,24 +62,23 @@ export function imageRoutes(deps: ImageDeps): Route[] {
       call.send(200, listed.map((image) => withVirtualSize(call, image)))
     } },
     { method: 'GET', path: '/images/get', handler: (call) => save(call, call.query.getAll('names').flatMap((names) => names.split(','))) },
-    { method: 'GET', path: '/images/search', handler() {
-      throw new BerthError('unsupported', 'searching a registry is not supported')
-    } },
     { method: 'POST', path: '/images/create', async handler(call) {
       const source = call.query.get('fromSrc')
-      if (source === null) {
-        const name = call.query.get('fromImage') ?? ''
-        const reference = parseReference(call.query.get('tag') ? `${name}:${call.query.get('tag')}` : name)
-        throw new BerthError('unsupported', `pull access denied for ${familiar(reference)}: pulling from a registry is not supported`)
-      }
+      if (source === null) return await transfers.pull(call)
       if (source !== '-') throw invalid(`cannot import from ${JSON.stringify(source)}: only a request's body can be imported`)
-      await progress(call, 'image.import', call.query.get('repo') ?? '', (report, signal) => importImage(deps, call.request, {
-        repo: call.query.get('repo') ?? '', tag: call.query.get('tag') ?? '', message: call.query.get('message') ?? '', changes: call.query.getAll('changes'), platform: call.query.get('platform') ?? '', signal,
-      }).then((id) => report({ status: id })))
+      const repo = call.query.get('repo') ?? ''
+      await streamProgress(engine, call, { name: 'image.import', subject: repo, work: async (report, signal) => {
+        const id = await importImage(deps, call.request, { repo, tag: call.query.get('tag') ?? '', message: call.query.get('message') ?? '', changes: call.query.getAll('changes'), platform: call.query.get('platform') ?? '', signal })
+        report({ status: id })
+      } })
     } },
     { method: 'POST', path: '/images/load', async handler(call) {
       const quiet = call.flag('quiet')
-      await progress(call, 'image.load', '', (report, signal) => loadImages(deps, call.request, { report: quiet ? (line) => line.stream !== undefined && report(line) : report, signal }))
+      await streamProgress(engine, call, { name: 'image.load', subject: '', work: (report, signal) => loadImages(deps, call.request, {
+        signal, report: (line) => {
+          if (!quiet || line.stream !== undefined) report(line)
+        },
+      }) })
     } },
     { method: 'POST', path: '/images/prune', async handler(call) {
       const filters = call.filters(['dangling', 'until', 'label', 'label!'])
@@ -97,26 +98,6 @@ export function imageRoutes(deps: ImageDeps): Route[] {
       call.send(200, await engine.run(job, name))
     } },
   ]
-
-  /** Runs a job that tells how far it is in lines of JSON. An error before the first line is an answer of its own; one
-   * after it is the last line. */
-  async function progress(call: Call, name: string, subject: string, work: (report: (line: Record<string, unknown>) => void, signal: AbortSignal) => Promise<void>): Promise<void> {
-    let begun = false
-    const report = (line: Record<string, unknown>): void => {
-      if (!begun) call.stream('application/json')
-      begun = true
-      call.response.write(JSON.stringify(line) + '\r\n')
-    }
-    const job: Job<null, void> = { name, subject: () => subject, run: (_input, { signal }) => work(report, signal) }
-    try {
-      await engine.run(job, null, { signal: call.signal })
-    } catch (error) {
-      if (!begun) throw error
-      report({ errorDetail: { message: messageOf(error) }, error: messageOf(error) })
-    }
-    if (!begun) call.stream('application/json')
-    call.response.end()
-  }
 }
 
 /** Clients of API versions before 1.44 look for the size under another name too. */

@@ -2,13 +2,17 @@ import { invalid, notFound } from '../lib/errors.ts'
 import { sha256 } from '../lib/ids.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import { chainIdOf, type Layer, type LayerStore } from '../layer/store.ts'
-import { canonical, familiar, parseReference, withDefaultTag, type Reference } from '../reference/reference.ts'
-import type { Image, ImageConfig } from './image.ts'
+import { parseManifest } from '../manifest/manifest.ts'
+import { canonical, familiar, parseReference, repositoryOf, withDefaultTag, type Reference } from '../reference/reference.ts'
+import type { Image, ImageConfig, KeptManifest } from './image.ts'
 
 const TAGS = '/tags'
 const ROOT_IMAGES = '/images'
 
-interface Kept { text: string, topLayer?: string, parent?: string, lastTagged?: string }
+/** How many manifests of an image are kept: the newest. */
+const MAX_MANIFESTS = 8
+
+interface Kept { text: string, topLayer?: string, parent?: string, lastTagged?: string, manifests?: KeptManifest[] }
 
 /** Images by id, and the names that lead to them. */
 export class ImageStore {
@@ -21,8 +25,9 @@ export class ImageStore {
     this.layers = deps.layers
   }
 
-  /** Keeps an image whose layers are all there, under a name if one is given. Returns its id. */
-  put(text: string, options: { reference?: Reference, parent?: string } = {}): string {
+  /** Keeps an image whose layers are all there, under a name if one is given, and the manifest that it came by. Returns its
+   * id. With `durable`, it stays although the power goes. */
+  put(text: string, options: { reference?: Reference, parent?: string, manifest?: KeptManifest, durable?: boolean } = {}): string {
     const config = parseImageConfig(text)
     const id = sha256(text)
     let topLayer: string | undefined
@@ -32,13 +37,14 @@ export class ImageStore {
     }
     this.#graph.transaction(() => {
       const before = this.#graph.get<Kept>('image', id)
-      const kept: Kept = { ...before, text, ...(topLayer && { topLayer }), ...(options.parent && { parent: options.parent }) }
+      const manifests = options.manifest ? [...(before?.manifests ?? []).filter((other) => other.text !== options.manifest!.text), options.manifest].slice(-MAX_MANIFESTS) : before?.manifests
+      const kept: Kept = { ...before, text, ...(topLayer && { topLayer }), ...(options.parent && { parent: options.parent }), ...(manifests && { manifests }) }
       this.#graph.put('image', id, kept)
       this.#graph.link(ROOT_IMAGES, id, id)
       if (topLayer) this.#graph.link(id, 'layer', topLayer)
       if (options.parent && options.parent !== id) this.#graph.link(id, 'parent', options.parent, true)
       if (options.reference) this.tag(id, options.reference)
-    })
+    }, options)
     this.#parsed.delete(id)
     return id
   }
@@ -111,6 +117,12 @@ export class ImageStore {
     return this.#graph.target(TAGS, canonical(withDefaultTag(reference)))
   }
 
+  /** The tags of a repository. */
+  tagsOf({ domain, path }: Pick<Reference, 'domain' | 'path'>): string[] {
+    const prefix = `${repositoryOf({ domain, path })}:`
+    return this.#graph.edges(TAGS).flatMap(({ name }) => (name.startsWith(prefix) && !name.includes('@') ? [name.slice(prefix.length)] : []))
+  }
+
   /** An image's names with tags, and those with digests, as people write them. */
   namesOf(id: string): { tags: string[], digests: string[] } {
     const names = this.#graph.edgesTo(id).filter((edge) => edge.owner === TAGS).map((edge) => parseReference(edge.name))
@@ -140,6 +152,15 @@ export class ImageStore {
     this.#graph.remove('image', id)
     this.#parsed.delete(id)
     return topLayer ? await this.layers.collect(topLayer) : []
+  }
+
+  /** The newest manifest of an image all of whose layers are here as that has them; undefined where none is. */
+  manifestOf(image: Image): KeptManifest | undefined {
+    const chain = this.chain(image)
+    return this.get(image.id).manifests?.findLast(({ text }) => {
+      const manifest = parseManifest(text)
+      return manifest.kind === 'image' && manifest.layers.length === chain.length && manifest.layers.every(({ digest }, at) => chain[at]!.blob?.digest === digest)
+    })
   }
 
   /** The image's layers from the lowest up. */

@@ -1,14 +1,14 @@
 import { closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs'
 import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Readable } from 'node:stream'
+import { Transform, pipeline, type Readable } from 'node:stream'
 import { randomId, sha256 } from '../lib/ids.ts'
 import { codeOf, invalid, notFound } from '../lib/errors.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import type { GraphDriver, TreeMount } from '../graphdriver/driver.ts'
-import { withDescriptor, type Archiver } from '../archive/archive.ts'
+import { withDescriptor, type ArchiveFile, type Archiver } from '../archive/archive.ts'
 import type { Change } from '../archive/changes.ts'
-import type { Packed } from '../archive/pack.ts'
+import type { Blob, Blobs } from './blobs.ts'
 
 /** A read-only layer. `chainId` names it together with all below it (OCI image-spec, "Layer ChainID"). */
 export interface Layer {
@@ -19,6 +19,8 @@ export interface Layer {
   driverId: string
   /** Bytes of the files in it. */
   size: number
+  /** Its archive as a registry has it, where it came from one or went to one. */
+  blob?: Blob
 }
 
 /** The chain ID of a layer on top of a chain. */
@@ -31,12 +33,16 @@ export class LayerStore {
   readonly #graph: GraphDB
   readonly #driver: GraphDriver
   readonly archiver: Archiver
+  readonly blobs: Blobs
+  readonly #root: string
   readonly #splits: string
 
-  constructor(deps: { graph: GraphDB, driver: GraphDriver, archiver: Archiver, root: string }) {
+  constructor(deps: { graph: GraphDB, driver: GraphDriver, archiver: Archiver, blobs: Blobs, root: string }) {
     this.#graph = deps.graph
     this.#driver = deps.driver
     this.archiver = deps.archiver
+    this.blobs = deps.blobs
+    this.#root = deps.root
     this.#splits = join(deps.root, 'layers', deps.driver.name)
     mkdirSync(this.#splits, { recursive: true, mode: 0o700 })
   }
@@ -72,24 +78,27 @@ export class LayerStore {
 
   /** Unpacks an archive as a layer on top of `parent` and returns it, or the equal one that is there already. With
    * `diffId`, an archive that turns out to be another is refused. Until an image or a layer refers to it, it is kept by
-   * `holder`, an owner in the graph. */
-  async register(archive: Readable, parent: string | undefined, holder: string, options: { diffId?: string, signal?: AbortSignal } = {}): Promise<Layer> {
+   * `holder`, an owner in the graph. `blob` is the archive, among the blobs by the time that the archive ends; otherwise
+   * what the files do not have of it is kept beside them. */
+  async register(archive: Readable | ArchiveFile, parent: string | undefined, holder: string, options: { diffId?: string, blob?: Blob, signal?: AbortSignal } = {}): Promise<Layer> {
+    const { blob } = options
     const driverId = randomId()
-    const split = join(this.#splits, driverId)
+    const split = blob ? undefined : join(this.#splits, driverId)
     await this.#driver.create(driverId, parent === undefined ? undefined : this.get(parent).driverId)
     try {
       const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
       const { digest, size } = await withDescriptor(root, (fd) => this.archiver.unpack(archive, fd, {
-        whiteouts: this.#driver.deletions === 'overlay' ? 'overlay' : 'delete', digest: true, split,
+        whiteouts: this.#driver.deletions === 'overlay' ? 'overlay' : 'delete', digest: true, ...(split !== undefined && { split }),
       }, options.signal))
       const diffId = digest!
       if (options.diffId && options.diffId !== diffId) throw invalid(`invalid diffID for layer: expected ${JSON.stringify(options.diffId)}, got ${JSON.stringify(diffId)}`)
-      const layer: Layer = { chainId: chainIdOf(parent, diffId), diffId, driverId, size, ...(parent !== undefined && { parent }) }
+      const layer: Layer = { chainId: chainIdOf(parent, diffId), diffId, driverId, size, ...(parent !== undefined && { parent }), ...(blob && { blob }) }
       const kept = this.#graph.transaction(() => {
         const there = this.#graph.get<Layer>('layer', layer.chainId)
         if (!there) {
           this.#graph.put('layer', layer.chainId, layer)
           if (parent !== undefined) this.#graph.link(layer.chainId, 'parent', parent)
+          if (blob) this.#graph.link(layer.chainId, 'blob', blobNode(blob.digest))
         }
         this.#graph.link(holder, layer.chainId, layer.chainId)
         return there ?? layer
@@ -107,11 +116,17 @@ export class LayerStore {
     this.#graph.link(holder, chainId, chainId)
   }
 
-  /** Ends a holder's hold on layers, and deletes those that nothing else refers to. */
+  /** Keeps a blob, where it is here, from being deleted with the last layer that owns it. */
+  holdBlob(digest: string, holder: string): void {
+    this.#graph.link(holder, blobNode(digest), blobNode(digest))
+  }
+
+  /** Ends a holder's hold on layers and blobs, and deletes the layers that nothing else refers to. Blobs without a layer
+   * stay for the next who wants them, for a while. */
   async release(holder: string): Promise<void> {
-    const chainIds = this.#graph.edges(holder).map((edge) => edge.target)
-    this.#graph.transaction(() => chainIds.forEach((chainId) => this.#graph.unlink(holder, chainId)))
-    for (const chainId of chainIds) await this.collect(chainId)
+    const held = this.#graph.edges(holder)
+    this.#graph.transaction(() => held.forEach(({ name }) => this.#graph.unlink(holder, name)))
+    for (const { target } of held) await this.collect(target)
   }
 
   /** Deletes a layer, and those below it, as far as nothing refers to them. Returns the chain IDs that went. */
@@ -126,7 +141,10 @@ export class LayerStore {
         at = layer.parent
       }
     })
-    for (const layer of gone) await this.#discard(layer.driverId)
+    for (const layer of gone) {
+      await this.#discard(layer.driverId)
+      if (layer.blob && !this.#wants(layer.blob.digest)) await this.blobs.remove(layer.blob.digest)
+    }
     return gone.map((layer) => layer.chainId)
   }
 
@@ -135,14 +153,30 @@ export class LayerStore {
     await rm(join(this.#splits, driverId), { force: true })
   }
 
-  /** The archive that a layer was unpacked from, byte for byte. */
-  archive(chainId: string): { stream: Readable, packed: Promise<Packed> } {
+  /** The archive that a layer was unpacked from, byte for byte and not compressed; for one that has no blob. */
+  archive(chainId: string): Readable {
     const { driverId } = this.get(chainId)
+    const split = join(this.#splits, driverId)
     const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
-    const replayed = this.archiver.replay(root, join(this.#splits, driverId))
+    const { stream, packed } = this.archiver.replay(root, split)
     const close = (): void => closeSync(root)
-    replayed.packed.then(close, close)
-    return replayed
+    packed.then(close, close)
+    // the pipe's end alone does not say that all was written
+    const whole = new Transform({ transform: (chunk, _encoding, done) => done(null, chunk), flush: (done) => void packed.then(() => done(), done) })
+    return pipeline(stream, whole, () => {})
+  }
+
+  /** Keeps a blob that was made of a layer's archive, for the next who wants it. */
+  keepBlob(chainId: string, blob: Blob): void {
+    this.#graph.transaction(() => {
+      this.#graph.put('layer', chainId, { ...this.get(chainId), blob })
+      this.#graph.link(chainId, 'blob', blobNode(blob.digest), true)
+    })
+  }
+
+  /** Resolves when all that layers and blobs have written until now would survive the power's going. */
+  async sync(): Promise<void> {
+    await withDescriptor(openSync(this.#root, constants.O_RDONLY | constants.O_DIRECTORY), (fd) => this.archiver.sync(fd))
   }
 
   /** Makes a container's own layer on top of a chain. Its id is the container's. */
@@ -212,7 +246,17 @@ export class LayerStore {
     const lost = this.#driver.ids().filter((id) => !owned.has(id) && !containers.has(id))
     for (const id of lost) await this.#discard(id)
     for (const name of readdirSync(this.#splits)) if (!owned.has(name)) await rm(join(this.#splits, name), { force: true })
+    this.blobs.sweep((digest) => this.#wants(digest))
     return lost
+  }
+
+  /** Deletes what transfers have left that were given up. Returns the bytes that this gave back. */
+  pruneBlobs(): number {
+    return this.blobs.prune((digest) => this.#wants(digest))
+  }
+
+  #wants(digest: string): boolean {
+    return this.#graph.edgesTo(blobNode(digest)).length > 0
   }
 
   /** Layers in the graph whose directories are gone. */
@@ -220,6 +264,9 @@ export class LayerStore {
     return this.list().filter(({ driverId }) => !this.#driver.exists(driverId))
   }
 }
+
+/** A blob as the graph has it: a digest alone may be a layer's too. */
+const blobNode = (digest: string): string => `blob:${digest}`
 
 function gone(error: unknown): undefined {
   if (codeOf(error) !== 'ENOENT') throw error

@@ -18,3 +18,8 @@ export function shortId(id: string): string {
 export function sha256(data: string | Uint8Array): string {
   return 'sha256:' + createHash('sha256').update(data).digest('hex')
 }
+
+/** The digest of the bytes, as `ALGORITHM:HEX`. */
+export function digestOf(data: string | Uint8Array, algorithm: string): string {
+  return `${algorithm}:${createHash(algorithm).update(data).digest('hex')}`
+}

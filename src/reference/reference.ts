@@ -49,7 +49,8 @@ export function checkDigest(digest: string): void {
   if (hex.length !== lengths[algorithm] || !/^[a-f0-9]+$/.test(hex)) throw invalid('invalid checksum digest length')
 }
 
-function splitDomain(text: string): { domain: string, rest: string } {
+/** Parts a name into its registry's domain and the rest, as yet unchecked. */
+export function splitDomain(text: string): { domain: string, rest: string } {
   const slash = text.indexOf('/')
   const first = slash < 0 ? '' : text.slice(0, slash)
   let domainPart = DEFAULT_DOMAIN

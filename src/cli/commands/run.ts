@@ -17,7 +17,8 @@ async function createContainer(client: Client, { args: [image, ...words], flags,
   const body = createBody(image!, words, { flags, given, attachment, env: session.env, console })
   const create = (): Promise<{ Id: string, Warnings: string[] | null }> => client.json('POST', '/containers/create', { query: { name: flags.name, platform: flags.platform }, body })
   const pull = async (): Promise<void> => {
-    const stream = await client.stream('POST', '/images/create', { query: { fromImage: image!, platform: flags.platform } })
+    const { authFor } = await import('../credentials.ts')
+    const stream = await client.stream('POST', '/images/create', { query: { fromImage: withTag(image!), platform: flags.platform }, headers: authFor(session, image!) })
     await showProgress(stream, { ...console, stdout: console.stderr, print: console.complain }, flags.quiet)
   }
   if (flags.pull === 'always') await pull()

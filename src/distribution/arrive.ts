@@ -1,0 +1,116 @@
+import type { ArchiveFile } from '../archive/archive.ts'
+import { randomId } from '../lib/ids.ts'
+import { chainIdOf, type Layer } from '../layer/store.ts'
+import type { Descriptor } from '../manifest/manifest.ts'
+import type { Repository } from '../registry/repository.ts'
+import type { DistributionDeps, LayerProgress } from './deps.ts'
+import { fetchBlob } from './fetch.ts'
+
+/** An image's layers, from the lowest up, and where they are. */
+export interface Plan { layers: readonly PlannedLayer[], from: readonly Repository[] }
+
+export interface PlannedLayer { descriptor: Descriptor, diffId: string, chainId: string }
+
+export function planOf(descriptors: readonly Descriptor[], diffIds: readonly string[], from: readonly Repository[]): Plan {
+  let chainId: string | undefined
+  return { from, layers: descriptors.map((descriptor, at) => {
+    chainId = chainIdOf(chainId, diffIds[at]!)
+    return { descriptor, diffId: diffIds[at]!, chainId }
+  }) }
+}
+
+type Watch = (progress: LayerProgress) => void
+
+/** Gets a layer here, with those below it, and keeps it for `holder`. Whoever else wants it at the same time shares the
+ * work. */
+export async function layerArrives(deps: DistributionDeps, plan: Plan, at: number, holder: string, watch: Watch, signal: AbortSignal): Promise<void> {
+  const { layers } = deps.images
+  const { chainId } = plan.layers[at]!
+  if (layers.has(chainId)) return layers.hold(chainId, holder)
+  const take = (layer: Layer): void => layers.hold(layer.chainId, holder)
+  await deps.arriving.join(chainId, { watch, take }, signal, async (report, whole, give) => {
+    const own = `/hold/layer-${randomId().slice(0, 16)}`
+    try {
+      const layer = await fetchLayer(deps, plan, at, own, report, whole)
+      give(layer)
+      return layer
+    } finally {
+      await layers.release(own)
+    }
+  })
+}
+
+/** Unpacks the layer while its bytes still arrive. */
+async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder: string, report: Watch, signal: AbortSignal): Promise<Layer> {
+  const { images: { layers } } = deps
+  const { blobs } = layers
+  const { descriptor, diffId, chainId } = plan.layers[at]!
+  const { mediaType, digest, size } = descriptor
+  const below = at === 0 ? undefined : plan.layers[at - 1]!
+  const stop = new AbortController()
+  const either = AbortSignal.any([signal, stop.signal])
+  const parent = below && layerArrives(deps, plan, at - 1, holder, () => {}, either)
+  parent?.catch((error: unknown) => stop.abort(error)) // without it this one is in vain
+  report({ status: 'Waiting' })
+  using _writer = await deps.blobLock.hold(digest)
+  either.throwIfAborted()
+  if (layers.has(chainId)) return layers.get(chainId) // by another way meanwhile
+  layers.holdBlob(digest, holder)
+  const unpack = async (file: ArchiveFile, taken?: () => number): Promise<Layer> => {
+    await parent
+    const timer = taken && setInterval(() => {
+      if (arrived) report({ status: 'Extracting', current: Math.min(taken(), size), total: size })
+    }, INTERVAL)
+    try {
+      return await layers.register(file, below?.chainId, holder, { diffId, blob: { mediaType, digest, size }, signal: either })
+    } finally {
+      clearInterval(timer)
+    }
+  }
+  let arrived = false
+  if (blobs.has(digest)) {
+    report({ status: 'Download complete' })
+    const layer = await unpack(blobs.file(digest))
+    report({ status: 'Pull complete' })
+    return layer
+  }
+  await using ingest = await blobs.begin(digest)
+  let failure: { error: unknown } | undefined
+  const fail = (error: unknown): void => {
+    failure ??= { error }
+    stop.abort(error)
+  }
+  const progress = throttled(report)
+  const download = deps.downloads.with(either, async () => {
+    await fetchBlob(descriptor, plan.from, ingest, {
+      signal: either, attempts: deps.attempts, received: (bytes) => progress({ status: 'Downloading', current: bytes, total: size }),
+      waiting: (milliseconds) => report({ status: `Retrying in ${Math.ceil(milliseconds / 1000)} second${milliseconds > 1000 ? 's' : ''}` }),
+    })
+    report({ status: 'Verifying Checksum' })
+    blobs.commit(ingest, digest)
+    report({ status: 'Download complete' })
+    arrived = true
+    ingest.end('complete')
+  }).catch((error: unknown) => {
+    fail(error)
+    ingest.end('failed')
+  })
+  const unpacked = await unpack(ingest.file, () => ingest.taken).catch(fail)
+  await download
+  if (failure) throw signal.aborted ? signal.reason : failure.error
+  report({ status: 'Pull complete' })
+  return unpacked as Layer
+}
+
+const INTERVAL = 100
+
+/** Passes on a progress that moves at most ten times a second. */
+export function throttled(report: Watch): Watch {
+  let last = 0
+  return (progress) => {
+    const now = performance.now()
+    if (now - last < INTERVAL && progress.current !== progress.total) return
+    last = now
+    report(progress)
+  }
+}
