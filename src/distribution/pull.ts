@@ -61,9 +61,10 @@ export async function fromAny<T>(repositories: readonly Repository[], signal: Ab
 /** What a reference leads to for a platform: the manifest of an image, and the digest of what the name itself means. */
 export interface Resolved { top: Fetched, image: Fetched & { manifest: ImageManifest } }
 
-async function resolve(repositories: readonly Repository[], reference: Reference, { platform, signal }: Pick<PullOptions, 'platform' | 'signal'>): Promise<Resolved> {
+async function resolve(repositories: readonly Repository[], reference: Reference, { platform, signal, report }: Pick<PullOptions, 'platform' | 'signal' | 'report'>): Promise<Resolved> {
   const get = (name: string): Promise<Fetched> => fromAny(repositories, signal, (repository) => repository.manifest(name, signal))
   const top = await get(reference.digest ?? reference.tag!)
+  report({ status: `Pulling from ${familiarName({ ...reference, domain: 'docker.io' })}`, id: reference.digest ? `${familiarName(reference)}@${reference.digest}` : reference.tag! })
   let at = top
   for (let depth = 0; at.manifest.kind === 'index'; depth++) {
     if (depth === MAX_DEPTH) throw invalid('invalid manifest: indexes are nested too deep')
@@ -81,12 +82,9 @@ async function pullReference(deps: DistributionDeps, reference: Reference, repos
   const { signal, report } = options
   const { top, image: { manifest } } = await resolve(repositories, reference, options)
   if (manifest.config.mediaType !== types.dockerConfig && manifest.config.mediaType !== types.ociConfig) throw unsupported(`${familiar(reference)} is no image: its configuration is ${manifest.config.mediaType}`)
-  report({ status: `Pulling from ${familiarName({ ...reference, domain: 'docker.io' })}`, id: reference.digest ?? reference.tag! })
   const known = images.has(manifest.config.digest)
   const text = known ? images.get(manifest.config.digest).text : await fetchConfig(manifest.config, repositories, signal)
   const config = parseImageConfig(text)
-  const made = platformOf(config)
-  if (options.platform && !matchesPlatform(made, options.platform)) throw new BerthError('not-found', `image with reference ${familiar(reference)} was found but does not match the specified platform: wanted ${formatPlatform(options.platform)}, actual: ${formatPlatform(made)}`)
   const diffIds = config.rootfs.diff_ids
   if (diffIds.length !== manifest.layers.length) throw invalid(`layers from manifest don't match image configuration: it has ${manifest.layers.length}, the configuration ${diffIds.length}`)
   const byDigest: Reference = { domain: reference.domain, path: reference.path, digest: top.digest }
@@ -111,6 +109,8 @@ async function pullReference(deps: DistributionDeps, reference: Reference, repos
     if (id !== manifest.config.digest) throw new Error(`the configuration ${manifest.config.digest} became image ${id}`)
     if (!reference.digest) images.tag(id, byDigest)
     report({ status: `Digest: ${top.digest}` })
+    const made = platformOf(config)
+    if (options.platform && !matchesPlatform(made, options.platform)) report({ status: `WARNING: image with reference ${familiar(reference)} was found but does not match the specified platform: wanted ${formatPlatform(options.platform)}, actual: ${formatPlatform(made)}` })
     deps.events.emit('image', 'pull', familiar(name), attributesOf(images.get(id), familiarName(reference)))
   } finally {
     await images.layers.release(holder)
@@ -158,5 +158,11 @@ export function explain(error: unknown, reference: Reference): unknown {
     return fail(`pull access denied for ${name}, repository does not exist or may require 'docker login'`)
   if (has('MANIFEST_UNKNOWN')) return fail(`manifest for ${familiar(reference)} not found`)
   if (has('NAME_UNKNOWN')) return fail(`repository ${name} not found`)
-  return error
+  return hushed(error)
+}
+
+/** Clients that are told that they are not authorized ask whoever sits before them, though it is only the registry that
+ * wants to know. */
+export function hushed(error: unknown): unknown {
+  return isKind(error, 'unauthorized') ? new BerthError('system', error.message, { cause: error.cause }) : error
 }

@@ -14,6 +14,7 @@ import { retry } from '../registry/retry.ts'
 import type { Credentials } from '../registry/tokens.ts'
 import type { DistributionDeps } from './deps.ts'
 import { throttled } from './arrive.ts'
+import { hushed } from './pull.ts'
 import { compressLayer } from './compress.ts'
 
 export interface PushOptions { credentials: Credentials, report: Report, signal: AbortSignal }
@@ -29,8 +30,8 @@ export async function pushImage(deps: DistributionDeps, reference: Reference, op
   if (reference.digest) throw invalid('cannot push a digest reference')
   const tags = images.tagsOf(reference)
   const wanted = reference.tag === undefined ? tags : tags.filter((tag) => tag === reference.tag)
-  if (wanted.length === 0) throw notFound(`An image does not exist locally with the tag: ${familiarName(reference)}`)
   options.report({ status: `The push refers to repository [${repositoryOf(reference)}]` })
+  if (wanted.length === 0) throw notFound(tags.length ? `tag does not exist: ${familiar(reference)}` : `An image does not exist locally with the tag: ${familiarName(reference)}`)
   try {
     for (const tag of wanted) await pushTag(deps, { ...reference, tag }, options)
   } catch (error) {
@@ -181,8 +182,6 @@ function manifestFor(image: Image, layers: readonly Blob[]): KeptManifest {
 
 function explain(error: unknown, reference: Reference): unknown {
   const refusal = refusalOf(error)
-  if (!refusal) return error
-  if (refusal.status === 401 || refusal.status === 403) return new BerthError('forbidden', messageOf(error).startsWith('unauthorized') || messageOf(error).startsWith('denied') ? messageOf(error) : `denied: requested access to the resource is denied: ${messageOf(error)}`, { cause: refusal })
-  if (refusal.codes.includes('NAME_UNKNOWN')) return new BerthError('not-found', `repository ${familiarName(reference)} not found: ${messageOf(error)}`, { cause: refusal })
-  return error
+  if (refusal?.codes.includes('NAME_UNKNOWN')) return new BerthError('not-found', `repository ${familiarName(reference)} not found: ${messageOf(error)}`, { cause: refusal })
+  return hushed(error)
 }

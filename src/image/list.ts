@@ -39,9 +39,10 @@ export function listImages(deps: { images: ImageStore }, options: { all: boolean
     if (until !== undefined && created(image) > parseTime(until, Date.now())) continue
     if (!passesLabels(image.config.config?.Labels ?? {}, filters)) continue
     const patterns = filters.get('reference')
-    const shown = patterns ? tags.filter((tag) => patterns.some((pattern) => matchesReference(pattern, tag))) : tags
-    if (patterns && shown.length === 0) continue
-    answer.push(summaryOf(images, image, { tags: shown, digests }))
+    const fits = (name: string): boolean => !patterns || patterns.some((pattern) => matchesReference(pattern, name))
+    const [shownTags, shownDigests] = [tags.filter(fits), digests.filter(fits)]
+    if (patterns && shownTags.length + shownDigests.length === 0) continue
+    answer.push(summaryOf(images, image, { tags: shownTags, digests: shownDigests }))
   }
   return answer.sort((a, b) => b.Created - a.Created || ((a.RepoTags[0] ?? '') < (b.RepoTags[0] ?? '') ? -1 : 1))
 }

@@ -40,7 +40,7 @@ export class Connections {
 
   async #find(host: Host, signal: AbortSignal | undefined): Promise<'http' | 'https'> {
     try {
-      const response = await this.send(`https://${host.name}/v2/`, { method: 'HEAD', signal }, host)
+      const response = await this.send(`https://${host.name}/v2/`, { method: 'GET', signal }, host)
       response.resume()
       return 'https'
     } catch (error) {
@@ -48,7 +48,7 @@ export class Connections {
       const cause = error instanceof BerthError ? error.cause : error
       if (!isPlainServer(cause)) {
         // nobody there at all fails the same way without TLS, and then says so
-        const response = await this.send(`http://${host.name}/v2/`, { method: 'HEAD', signal }, host)
+        const response = await this.send(`http://${host.name}/v2/`, { method: 'GET', signal }, host)
         response.resume()
       }
       return 'http'

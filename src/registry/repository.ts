@@ -195,12 +195,12 @@ export class Repository {
     response.resume()
   }
 
-  /** Asks the registry whether it is one, and whether it takes the credentials. */
+  /** Asks the registry whether it takes the credentials: a login. */
   async check(signal?: AbortSignal): Promise<void> {
     const url = `${await this.#connections.origin(this.host, signal)}/v2/`
     const response = await this.#send(url, { method: 'GET', signal })
-    if (response.statusCode !== 200) throw await refused(response, 'GET', url)
     response.resume()
+    if (response.statusCode !== 200) throw new BerthError(response.statusCode === 401 || response.statusCode === 403 ? 'unauthorized' : 'system', `login attempt to ${url} failed with status: ${response.statusCode} ${response.statusMessage}`)
   }
 }
 

@@ -1,4 +1,4 @@
-import { isKind, messageOf } from '../lib/errors.ts'
+import { isKind, messageOf, unavailable } from '../lib/errors.ts'
 import type { Descriptor } from '../manifest/manifest.ts'
 import type { Registries } from '../registry/registries.ts'
 import type { Repository } from '../registry/repository.ts'
@@ -85,7 +85,8 @@ export class PullThrough {
             yield chunk as Buffer
           }
         } catch (error) {
-          if (arriving.state === 'running') throw error // otherwise it has been moved meanwhile
+          if (!isKind(error, 'not-found')) throw error
+          await arriving.done // it is being moved to where it stays
         }
       } else if (arriving.state === 'failed') await arriving.done
       else if (arriving.state === 'running') await new Promise<void>((resolve) => arriving.waiting.push(resolve))
@@ -123,17 +124,10 @@ export class PullThrough {
     await retry(async () => {
       if (arriving.written >= size) return
       const { stream, from } = await upstream.blob(digest, arriving.written)
-      let skip = arriving.written - from
-      await this.#store.append(name, arriving.id, (async function* () {
-        for await (const chunk of stream) {
-          const data = (chunk as Buffer).subarray(Math.min(skip, (chunk as Buffer).length))
-          skip = Math.max(0, skip - (chunk as Buffer).length)
-          if (data.length === 0) continue
-          yield data // whoever takes it asks for the next when it has been written
-          arriving.written += data.length
-          wake()
-        }
-      })())
+      await this.#store.append(name, arriving.id, after(stream, arriving.written - from), { written(length) {
+        arriving.written = length
+        wake()
+      } })
     }, { attempts: ATTEMPTS, progressed() {
       const got = arriving.written > before
       before = arriving.written
@@ -148,5 +142,20 @@ export class PullThrough {
 
   async referrers(name: string, digest: string): Promise<Descriptor[]> {
     return await this.#ask(name, (upstream) => upstream.referrers(digest)) ?? await this.#store.referrers(name, digest)
+  }
+}
+
+/** A stream's bytes without the first. */
+async function* after(stream: AsyncIterable<Buffer>, skip: number): AsyncGenerator<Buffer> {
+  let left = skip
+  const chunks = stream[Symbol.asyncIterator]()
+  for (;;) {
+    const { value: chunk, done } = await chunks.next().catch((error: unknown) => {
+      throw unavailable(`the connection broke: ${messageOf(error)}`, error)
+    })
+    if (done) return
+    const rest = chunk.subarray(Math.min(left, chunk.length))
+    left = Math.max(0, left - chunk.length)
+    if (rest.length) yield rest
   }
 }

@@ -66,7 +66,8 @@ export async function serveRegistry(options: ServeOptions): Promise<Serving> {
   const server = certificate
     ? (await import('node:https')).createServer({ ...limits, cert: readFileSync(certificate), key: readFileSync(key), ...(clientCa && { ca: readFileSync(clientCa), requestCert: true, rejectUnauthorized: true }) }, handler)
     : http.createServer(limits, handler)
-  server.on('clientError', (_error, socket) => socket.destroy()) // what is no request gets no answer
+  // a client that tries TLS first must see that this is HTTP
+  server.on('clientError', (_error, socket) => void socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n'))
   server.on('connection', (socket) => socket.setTimeout(IDLE * 5, () => socket.destroy()))
   const servers: Server[] = []
   let collecting: Promise<Collected> | undefined

@@ -1,6 +1,4 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
-import { Readable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
 import { isTag, parseReference, checkDigest } from '../reference/reference.ts'
 import { MAX_MANIFEST, types } from '../manifest/manifest.ts'
 import type { Access, Action } from './access.ts'
@@ -29,6 +27,7 @@ interface Exchange { request: IncomingMessage, response: ServerResponse, query: 
 
 type Handler = (exchange: Exchange, name: string, rest: string) => Promise<void>
 
+const LINGER = 2000
 const PAGE = 1000
 const MAX_PAGE = 10_000
 
@@ -40,8 +39,8 @@ export function registryHandler(deps: ServerDeps): (request: IncomingMessage, re
 async function handle(deps: ServerDeps, request: IncomingMessage, response: ServerResponse): Promise<void> {
   const { metrics, warn } = deps
   const begun = performance.now()
-  const url = new URL(request.url ?? '/', 'http://registry')
-  const found = find(url.pathname)
+  const url = new URL(`http://registry${request.url?.startsWith('/') ? request.url : '/'}`)
+  let found: Found | undefined
   metrics?.running(1)
   response.once('close', () => {
     metrics?.running(-1)
@@ -50,19 +49,21 @@ async function handle(deps: ServerDeps, request: IncomingMessage, response: Serv
   response.setHeader('Docker-Distribution-Api-Version', 'registry/2.0')
   response.setHeader('X-Content-Type-Options', 'nosniff')
   try {
+    found = find(url.pathname)
     const headers = deps.requests?.take(request.socket.remoteAddress ?? '') ?? {}
     const handler = found?.handlers[request.method as keyof typeof found.handlers]
     if (!found || !handler) throw found ? refuse('UNSUPPORTED', 'The operation is unsupported.', { headers: { Allow: Object.keys(found.handlers).join(', ') } }) : refuse('NAME_UNKNOWN', 'page not found')
     await handler({ request, response, query: url.searchParams, deps, headers }, found.name, found.rest)
   } catch (error) {
-    if (isFault(error) && !request.destroyed) warn(`${request.method} ${request.url} failed`, error)
+    if (isFault(error) && !request.socket.destroyed) warn(`${request.method} ${request.url} failed`, error)
     if (response.headersSent) return void response.destroy()
     const { status, headers, body } = answerOf(error)
-    // whoever is still sending may not read the answer before the end
-    if (!request.complete) response.setHeader('Connection', 'close')
     response.writeHead(status, { ...headers, 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(body) })
     response.end(request.method === 'HEAD' ? undefined : body)
+    if (request.complete) return
+    // whoever is still sending would not see the answer if the connection broke at once
     request.resume()
+    setTimeout(() => request.complete || request.destroy(), LINGER).unref()
   }
 }
 
@@ -190,15 +191,20 @@ const putManifest: Handler = async (exchange, name, reference) => {
   const isDigest = reference.includes(':')
   if (isDigest) digestIn(reference)
   else if (!isTag(reference)) throw refuse('TAG_INVALID', 'manifest tag did not match URI', { detail: reference })
-  const stored = await store.putManifest(name, isDigest ? { digest: reference } : { tag: reference }, await bodyOf(request), request.headers['content-type'] ?? '')
+  const stored = await store.putManifest(name, isDigest ? { digest: reference } : { tag: reference }, await manifestOf(request), request.headers['content-type'] ?? '')
   const subject = stored.manifest.subject?.digest
   empty(exchange, 201, { Location: `/v2/${name}/manifests/${stored.digest}`, 'Docker-Content-Digest': stored.digest, ...(subject && { 'OCI-Subject': subject }) })
 }
 
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
+/** A request's body. Whoever stops in the middle of it can still answer. */
+function bodyOf(request: IncomingMessage): AsyncIterable<Buffer> {
+  return request.iterator({ destroyOnReturn: false })
+}
+
+async function manifestOf(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = []
   let length = 0
-  for await (const chunk of request) {
+  for await (const chunk of bodyOf(request)) {
     length += (chunk as Buffer).length
     if (length > MAX_MANIFEST) throw refuse('MANIFEST_INVALID', `the manifest is larger than ${MAX_MANIFEST} bytes`, { status: 413 })
     chunks.push(chunk as Buffer)
@@ -229,13 +235,21 @@ const getBlob: Handler = async (exchange, name, text) => {
   const { start, end } = range ?? { start: 0, end: found.size }
   response.writeHead(range ? 206 : 200, { ...exchange.headers, ...headers, 'Content-Length': end - start, ...(range && { 'Content-Range': `bytes ${start}-${end - 1}/${found.size}` }) })
   if (request.method === 'HEAD' || end === start) return void response.end()
-  const stream = local ? store.read(digest, start, end) : Readable.from(proxy!.blob(name, found, start, end), { objectMode: false })
-  try {
-    await pipeline(stream, response)
-    metrics?.passed('out', end - start)
-  } catch (error) {
-    if (!response.destroyed || !request.destroyed) throw error // otherwise the client has gone
-  }
+  for await (const piece of local ? store.read(digest, start, end) : proxy!.blob(name, found, start, end)) if (!await sent(response, piece)) return
+  response.end()
+  metrics?.passed('out', end - start)
+}
+
+/** Sends a piece, and resolves when nothing needs it any more; false where the client has gone. */
+function sent(response: ServerResponse, piece: Buffer): Promise<boolean> {
+  return new Promise((resolve) => {
+    const gone = (): void => resolve(false)
+    response.once('close', gone)
+    response.write(piece, (error) => {
+      response.off('close', gone)
+      resolve(!error)
+    })
+  })
 }
 
 /** Header `Range`, where it names one that is there (RFC 9110, "Range Requests"). */
@@ -280,7 +294,7 @@ const startUpload: Handler = async (exchange, name) => {
 async function finish(exchange: Exchange, name: string, id: string, digest: string): Promise<void> {
   const { request, deps: { store, metrics } } = exchange
   const before = await store.received(name, id)
-  const length = await store.append(name, id, request, contentRange(request))
+  const length = await store.append(name, id, bodyOf(request), { range: contentRange(request) })
   metrics?.passed('in', length - before)
   await store.finish(name, id, digest)
   created(exchange, name, digest)
@@ -301,7 +315,7 @@ const patchUpload: Handler = async (exchange, name, id) => {
   await allow(exchange, name, 'push')
   const { request, deps: { store, metrics } } = exchange
   const before = await store.received(name, id)
-  const length = await store.append(name, id, request, contentRange(request))
+  const length = await store.append(name, id, bodyOf(request), { range: contentRange(request) })
   metrics?.passed('in', length - before)
   accepted(exchange, 202, name, id, length)
 }

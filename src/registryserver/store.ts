@@ -1,6 +1,4 @@
 import { createHash, randomUUID, type Hash } from 'node:crypto'
-import type { Readable } from 'node:stream'
-import { isKind } from '../lib/errors.ts'
 import { digestOf } from '../lib/ids.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Passing } from '../lib/garbage.ts'
@@ -16,6 +14,9 @@ interface Upload { appender: Appender, hash: Hash, busy: boolean }
 export interface Stored { digest: string, size: number }
 
 export interface StoredManifest extends Stored { manifest: Manifest }
+
+/** Bytes of an upload that are written at once. */
+const BATCH = 512 << 10
 
 /** After how long what was asked for, and found, counts as forgotten by whoever asked, in milliseconds. */
 export const GRACE = 3600_000
@@ -68,7 +69,8 @@ export class RegistryStore {
     return found.size
   }
 
-  read(digest: string, start: number, end: number): Readable {
+  /** A blob's bytes. A piece is the reader's until it asks for the next. */
+  read(digest: string, start: number, end: number): AsyncIterable<Buffer> {
     return this.storage.read(layout.blob(digest), start, end)
   }
 
@@ -113,36 +115,45 @@ export class RegistryStore {
     return (await this.#upload(name, id)).appender.length
   }
 
-  /** Adds bytes to an upload, which are to begin where `range` says. What a broken connection has brought stays. Returns the
-   * length. */
-  async append(name: string, id: string, body: AsyncIterable<Uint8Array>, range?: { start: number, end: number }): Promise<number> {
+  /** Adds bytes to an upload, which are to begin where `range` says. What a broken connection has brought stays. `written` is
+   * told how many can be read. Returns the length. */
+  async append(name: string, id: string, body: AsyncIterable<Uint8Array>, { range, written }: { range?: { start: number, end: number } | undefined, written?: (length: number) => void } = {}): Promise<number> {
     const upload = await this.#upload(name, id)
     if (upload.busy) throw refuse('BLOB_UPLOAD_INVALID', 'somebody is writing to this upload', { status: 409 })
     const { appender } = upload
     if (range && range.start !== appender.length) throw refuse('RANGE_INVALID', `the chunk begins at byte ${range.start}, and ${appender.length} bytes are there`, { headers: { Range: rangeOf(appender.length), Location: `/v2/${name}/blobs/uploads/${id}` } })
     upload.busy = true
+    const end = range ? range.end + 1 : Infinity
+    let pieces: Uint8Array[] = []
+    let waiting = 0
+    const write = async (): Promise<void> => {
+      const batch = pieces
+      pieces = []
+      waiting = 0
+      await appender.write(batch).catch(async (error: unknown) => {
+        this.#uploads.delete(id) // its hash is ahead of its file: who goes on has it made anew
+        await appender.close()
+        throw error
+      })
+      written?.(appender.length)
+    }
     try {
-      const end = range ? range.end + 1 : Infinity
       for await (const data of body) {
-        if (appender.length + data.length > Math.min(end, this.#maxBlob)) throw refuse('SIZE_INVALID', end < Infinity ? 'the chunk is longer than its range' : `the blob is larger than ${this.#maxBlob} bytes`, end < Infinity ? {} : { status: 413 })
+        if (appender.length + waiting + data.length > Math.min(end, this.#maxBlob)) throw refuse('SIZE_INVALID', end < Infinity ? 'the chunk is longer than its range' : `the blob is larger than ${this.#maxBlob} bytes`, end < Infinity ? {} : { status: 413 })
         upload.hash.update(data)
-        await appender.write(data)
+        pieces.push(data)
+        waiting += data.length
+        if (waiting >= BATCH) await write()
         this.#passing.pass(data.length)
       }
-      return appender.length
-    } catch (error) {
-      await this.#rehash(name, id, upload, error)
-      throw error
     } finally {
-      upload.busy = false
+      try {
+        if (waiting) await write()
+      } finally {
+        upload.busy = false
+      }
     }
-  }
-
-  /** After a write that failed, the hash may be ahead of the file. */
-  async #rehash(name: string, id: string, upload: Upload, error: unknown): Promise<void> {
-    if (!isKind(error, 'system')) return
-    this.#uploads.delete(id)
-    await upload.appender.close()
+    return appender.length
   }
 
   /** Ends an upload: what it has becomes a blob, if it is what the digest says. */

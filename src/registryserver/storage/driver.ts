@@ -1,5 +1,3 @@
-import type { Readable } from 'node:stream'
-
 /** The contract of what a registry keeps its files in: paths of `/`-separated names, relative and without `.` or `..`, lead
  * to contents. Directories are there as long as something is in them.
  *
@@ -23,8 +21,8 @@ export interface Storage {
   /** Says that a file is still wanted: its time of change is now. */
   touch(path: string): Promise<void>
 
-  /** A file's bytes from `start` to before `end`. */
-  read(path: string, start: number, end: number): Readable
+  /** A file's bytes from `start` to before `end`. A piece is the reader's until it asks for the next. */
+  read(path: string, start: number, end: number): AsyncIterable<Buffer>
 
   /** Goes on writing a file at its end, or makes it. */
   append(path: string): Promise<Appender>
@@ -44,7 +42,8 @@ export interface Storage {
 export interface Appender {
   /** Bytes that are there. */
   readonly length: number
-  write(data: Uint8Array): Promise<void>
+  /** Takes pieces over: they must not be changed any more. */
+  write(pieces: Uint8Array[]): Promise<void>
   /** Ends the writing; what was written stays. */
   close(): Promise<void>
 }

@@ -1,4 +1,4 @@
-import { createReadStream, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { lstat, mkdir, open, readFile, readdir, rename, rm, rmdir, stat, unlink, utimes } from 'node:fs/promises'
 import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
@@ -6,7 +6,7 @@ import { codeOf, conflict, messageOf, notFound, system } from '../../lib/errors.
 import { claimDirectory } from '../../sys/fs.ts'
 import type { Appender, Storage } from './driver.ts'
 
-const CHUNK = 1 << 20
+const CHUNK = 256 << 10
 const TEMPORARY = '.tmp-'
 
 /** A registry's files in a directory. One process at a time may have it. */
@@ -89,7 +89,31 @@ export function openFileSystem(root: string): Storage {
       }
     },
 
-    read: (path, start, end) => createReadStream(at(path), { start, end: Math.max(start, end - 1), highWaterMark: CHUNK }),
+    async* read(path, start, end) {
+      const file = await open(at(path), 'r').catch((error: unknown) => {
+        throw failed('read', path, error)
+      })
+      try {
+        // two buffers in turn: one is filled while the other is used
+        const buffers = [CHUNK, CHUNK].map((size) => Buffer.allocUnsafeSlow(Math.min(size, Math.max(1, end - start))))
+        const fill = (turn: number, position: number): Promise<{ bytesRead: number }> => {
+          const filled = file.read(buffers[turn]!, 0, Math.min(buffers[turn]!.length, end - position), position)
+          filled.catch(() => {}) // it is seen when its turn comes
+          return filled
+        }
+        let next = start < end ? fill(0, start) : undefined
+        for (let position = start, turn = 0; next; turn = 1 - turn) {
+          const { bytesRead } = await next
+          if (bytesRead === 0) throw system(`${path} ends after ${position} bytes`)
+          position += bytesRead
+          next = position < end ? fill(1 - turn, position) : undefined
+          yield buffers[turn]!.subarray(0, bytesRead)
+        }
+        await next
+      } finally {
+        await file.close()
+      }
+    },
 
     async append(path): Promise<Appender> {
       try {
@@ -100,12 +124,12 @@ export function openFileSystem(root: string): Storage {
           get length() {
             return length
           },
-          async write(data) {
+          async write(pieces) {
             try {
-              for (let done = 0; done < data.length;) {
-                const { bytesWritten } = await file.write(data, done, data.length - done)
-                done += bytesWritten
+              for (let rest = pieces; rest.length;) {
+                const { bytesWritten } = await file.writev(rest)
                 length += bytesWritten
+                rest = without(rest, bytesWritten)
               }
             } catch (error) {
               throw failed('write', path, error)
@@ -159,4 +183,14 @@ export function openFileSystem(root: string): Storage {
 
     close: () => Promise.resolve(),
   }
+}
+
+/** What is left of pieces when so many bytes of them are done. */
+function without(pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let done = bytes
+  return pieces.flatMap((piece) => {
+    const taken = Math.min(done, piece.length)
+    done -= taken
+    return taken < piece.length ? [piece.subarray(taken)] : []
+  })
 }

@@ -1,4 +1,3 @@
-import { Readable } from 'node:stream'
 import { notFound } from '../../lib/errors.ts'
 import type { Storage } from './driver.ts'
 
@@ -23,21 +22,13 @@ export function openMemory(): Storage {
     async touch(path) {
       known(path).changed = Date.now()
     },
-    read(path, start, end) {
-      const file = files.get(path)
-      const stream = new Readable({ read() {} })
-      if (!file) {
-        stream.destroy(notFound(`${path} is not there`))
-        return stream
-      }
+    async* read(path, start, end) {
       let at = 0
-      for (const piece of file.pieces) {
+      for (const piece of known(path).pieces) {
         const wanted = piece.subarray(Math.max(0, start - at), Math.max(0, end - at))
-        if (wanted.length) stream.push(wanted)
+        if (wanted.length) yield wanted
         at += piece.length
       }
-      stream.push(null)
-      return stream
     },
     async append(path) {
       const file = files.get(path) ?? { pieces: [], size: 0, changed: Date.now() }
@@ -46,9 +37,11 @@ export function openMemory(): Storage {
         get length() {
           return file.size
         },
-        async write(data) {
-          file.pieces.push(Buffer.from(data))
-          file.size += data.length
+        async write(pieces) {
+          for (const piece of pieces) {
+            file.pieces.push(Buffer.from(piece))
+            file.size += piece.length
+          }
           file.changed = Date.now()
         },
         close: async () => {},
