@@ -2,6 +2,7 @@ import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, writeFil
 import { createHash, type Hash } from 'node:crypto'
 import { invalid, system } from '../lib/errors.ts'
 import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
+import { Room } from '../lib/room.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, errnoError, strerror } from '../sys/errno.ts'
 import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt } from '../sys/fs.ts'
@@ -22,6 +23,8 @@ export interface UnpackOptions {
   owner?: { uid: number, gid: number }
   /** The tree is seen through a user namespace of these maps, and the archive has its owners. */
   idMaps?: IdMaps | undefined
+  /** Stop before the disk is full to its last byte. */
+  leaveRoom?: boolean
   /** Hash the archive's bytes. */
   digest?: boolean
   /** Write all of the archive that is not file content to this file, so that `replay` can write the archive again, byte
@@ -155,10 +158,12 @@ class Tree implements Disposable {
   readonly #parents = new Map<string, number>()
   readonly #directories: { path: string, entry: Entry }[] = []
   readonly #made = new Set<string>()
+  readonly #room: Room | undefined
 
   constructor(root: number, options: UnpackOptions) {
     this.#root = root
     this.#options = options
+    this.#room = options.leaveRoom ? new Room(`/proc/self/fd/${root}`) : undefined
   }
 
   [Symbol.dispose](): void {
@@ -304,6 +309,7 @@ class Tree implements Disposable {
     try {
       let at = 0
       const write = (piece: Buffer): void => {
+        this.#room?.take(piece.length)
         for (let done = 0; done < piece.length;) done += writeSync(fd, piece, done, piece.length - done, at + done)
         at += piece.length
       }

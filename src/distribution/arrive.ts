@@ -1,4 +1,5 @@
 import type { ArchiveFile } from '../archive/archive.ts'
+import { invalid } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import { chainIdOf, type Layer } from '../layer/store.ts'
 import type { Descriptor } from '../manifest/manifest.ts'
@@ -69,6 +70,7 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
   }
   let arrived = false
   if (blobs.has(digest)) {
+    if (blobs.size(digest) !== size) throw invalid(`${digest} has ${blobs.size(digest)} bytes, and not ${size} as the manifest says`)
     report({ status: 'Download complete' })
     const layer = await unpack(blobs.file(digest))
     report({ status: 'Pull complete' })
@@ -97,7 +99,10 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
   })
   const unpacked = await unpack(ingest.file, () => ingest.taken).catch(fail)
   await download
-  if (failure) throw signal.aborted ? signal.reason : failure.error
+  if (failure) {
+    if (ingest.length === 0) blobs.drop(ingest)
+    throw signal.aborted ? signal.reason : failure.error
+  }
   report({ status: 'Pull complete' })
   return unpacked as Layer
 }

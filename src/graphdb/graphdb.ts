@@ -1,6 +1,6 @@
 import { existsSync, renameSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
-import { conflict, messageOf } from '../lib/errors.ts'
+import { conflict, messageOf, system } from '../lib/errors.ts'
 import { Copies, type Copy } from './copies.ts'
 
 /** What something in the graph is. An entity's body is JSON that its owner alone reads. */
@@ -15,6 +15,9 @@ const DELAY = 200
 
 /** SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html). */
 const DAMAGE = new Set([11, 26])
+
+/** SQLITE_FULL. */
+const FULL = 13
 
 /** Names and edges on SQLite: what exists, by which names it is found, and what keeps what alive. Each change is one
  * transaction, so that a crash leaves the old state or the new. Beside the database each entity has a copy in a file of
@@ -150,7 +153,7 @@ export class GraphDB {
       return result
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
-      throw error
+      throw (error as { errcode?: number }).errcode === FULL ? system('the database can\'t be written: no space left on device', error) : error
     } finally {
       this.#changed.clear()
       this.#depth--

@@ -25,7 +25,7 @@ export async function loadImages(deps: { images: ImageStore, events: Events, dat
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const root = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
-    await deps.images.layers.archiver.unpack(archive, root, { whiteouts: 'keep', owner: { uid: 0, gid: 0 } }, options.signal)
+    await deps.images.layers.archiver.unpack(archive, root, { whiteouts: 'keep', owner: { uid: 0, gid: 0 }, leaveRoom: true }, options.signal)
     const files = new ArchiveFiles(root)
     const found = files.has('manifest.json') ? dockerImages(files) : files.has('index.json') ? ociImages(files) : undefined
     if (!found?.length) throw invalid('invalid archive: does not contain a manifest.json')

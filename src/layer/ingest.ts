@@ -1,6 +1,7 @@
 import { close, fstatSync, ftruncate, openSync, read, write } from 'node:fs'
 import { createHash, type Hash } from 'node:crypto'
 import { promisify } from 'node:util'
+import { Room } from '../lib/room.ts'
 import { Growth } from '../archive/bytes.ts'
 import type { ArchiveFile } from '../archive/archive.ts'
 
@@ -15,6 +16,7 @@ export class Ingest implements AsyncDisposable {
   readonly path: string
   readonly #algorithm: string
   readonly #fd: number
+  readonly #room: Room
   readonly #whole = Promise.withResolvers<void>()
   #hash: Hash
   #length = 0
@@ -22,9 +24,10 @@ export class Ingest implements AsyncDisposable {
 
   private constructor(path: string, algorithm: string) {
     this.path = path
-    this.#algorithm = algorithm
-    this.#hash = createHash(algorithm)
     this.#fd = openSync(path, 'a+', 0o600)
+    this.#algorithm = algorithm
+    this.#room = new Room(path)
+    this.#hash = createHash(algorithm)
   }
 
   /** Opens the file at a path, or makes it. What it has already counts as written; whether it is right is seen at the end,
@@ -53,6 +56,7 @@ export class Ingest implements AsyncDisposable {
   }
 
   async append(data: Buffer): Promise<void> {
+    this.#room.take(data.length)
     for (let done = 0; done < data.length;) done += (await writeAt(this.#fd, data, done, data.length - done)).bytesWritten
     this.#hash.update(data)
     this.#length += data.length

@@ -88,7 +88,7 @@ export class LayerStore {
     try {
       const root = openSync(this.#driver.directory(driverId), constants.O_RDONLY | constants.O_DIRECTORY)
       const { digest, size } = await withDescriptor(root, (fd) => this.archiver.unpack(archive, fd, {
-        whiteouts: this.#driver.deletions === 'overlay' ? 'overlay' : 'delete', digest: true, ...(split !== undefined && { split }),
+        whiteouts: this.#driver.deletions === 'overlay' ? 'overlay' : 'delete', digest: true, leaveRoom: true, ...(split !== undefined && { split }),
       }, options.signal))
       const diffId = digest!
       if (options.diffId && options.diffId !== diffId) throw invalid(`invalid diffID for layer: expected ${JSON.stringify(options.diffId)}, got ${JSON.stringify(diffId)}`)
