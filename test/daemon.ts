@@ -96,8 +96,10 @@ export class TestDaemon {
   }
 
   /** As `cli`, while this process goes on. */
-  async cliBeside(args: readonly string[]): Promise<{ code: number, out: string, err: string }> {
-    const child = spawn(join(root, 'bin/berth'), args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: this.directory }, stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000 })
+  async cliBeside(args: readonly string[], input?: string): Promise<{ code: number, out: string, err: string }> {
+    const child = spawn(join(root, 'bin/berth'), args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: this.directory }, stdio: ['pipe', 'pipe', 'pipe'], timeout: 60_000 })
+    child.stdin.on('error', () => {}) // who ends without reading it
+    child.stdin.end(input)
     const [out, err] = ['', ''].map(() => [] as Buffer[])
     child.stdout.on('data', (chunk: Buffer) => out!.push(chunk))
     child.stderr.on('data', (chunk: Buffer) => err!.push(chunk))

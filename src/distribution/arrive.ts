@@ -1,5 +1,5 @@
 import type { ArchiveFile } from '../archive/archive.ts'
-import { invalid } from '../lib/errors.ts'
+import { invalid, isKind } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import { chainIdOf, type Layer } from '../layer/store.ts'
 import type { Descriptor } from '../manifest/manifest.ts'
@@ -77,11 +77,6 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
     return layer
   }
   await using ingest = await blobs.begin(digest)
-  let failure: { error: unknown } | undefined
-  const fail = (error: unknown): void => {
-    failure ??= { error }
-    stop.abort(error)
-  }
   const progress = throttled(report)
   const download = deps.downloads.with(either, async () => {
     await fetchBlob(descriptor, plan.from, ingest, {
@@ -94,17 +89,23 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
     arrived = true
     ingest.end('complete')
   }).catch((error: unknown) => {
-    fail(error)
     ingest.end('failed')
-  })
-  const unpacked = await unpack(ingest.file, () => ingest.taken).catch(fail)
-  await download
-  if (failure) {
     if (ingest.length === 0) blobs.drop(ingest)
-    throw signal.aborted ? signal.reason : failure.error
-  }
+    throw error
+  })
+  const first = ingest.file
+  const early = unpack(first, () => ingest.taken).catch((error: unknown) => {
+    if (isKind(error, 'system') && !either.aborted && first.growth!.open) stop.abort(error) // the disk is full, say
+    throw error
+  })
+  const [downloaded, unpacked] = await Promise.allSettled([download, early])
+  signal.throwIfAborted()
+  if (downloaded.status === 'rejected') throw downloaded.reason
+  if (unpacked.status === 'rejected' && ingest.file.growth === first.growth) throw unpacked.reason
+  // what was unpacked early may have been what an earlier try had spoilt, and was fetched again
+  const layer = unpacked.status === 'fulfilled' ? unpacked.value : await unpack(blobs.file(digest))
   report({ status: 'Pull complete' })
-  return unpacked as Layer
+  return layer
 }
 
 const INTERVAL = 100
