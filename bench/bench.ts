@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeStarter } from '../test/daemon.ts'
 import { median, report, reportHead, timed } from './measure.ts'
-import { Peer, inParallel, makeTree } from './peers.ts'
+import { Peer, debianTree, inParallel, makeTree } from './peers.ts'
 
 const quick = process.argv.includes('--quick')
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith('-'))
@@ -155,7 +155,7 @@ try {
   const small = join(scratch, 'small')
   makeTree(small, quick ? 4000 : 20_000)
   spawnSync('tar', ['cf', `${small}.tar`, '-C', small, '.'])
-  const tools: Tools = { small, debian: debianTree() }
+  const tools: Tools = { small, debian: quick ? undefined : debianTree() }
   reportHead()
   for (const { name, unit, rounds, more = false, measure } of scenarios) {
     if (wanted.length && !wanted.some((word) => name.includes(word)) || name.endsWith('Debian') && !tools.debian) continue
@@ -170,14 +170,4 @@ try {
 } finally {
   for (const peer of peers) await peer.stop()
   rmSync(scratch, { recursive: true, force: true })
-}
-
-/** A Debian root file system, made once and kept for the next run; undefined without debootstrap. */
-function debianTree(): string | undefined {
-  const kept = '/var/tmp/berth-bench/debian'
-  if (existsSync(`${kept}.tar`)) return kept
-  if (quick || spawnSync('debootstrap', ['--version']).status !== 0) return undefined
-  mkdirSync(kept, { recursive: true })
-  const made = spawnSync('sh', ['-c', `debootstrap --variant=minbase bookworm ${kept} >/dev/null 2>&1 && tar cf ${kept}.tar -C ${kept} . && rm -rf ${kept}`])
-  return made.status === 0 ? kept : undefined
 }

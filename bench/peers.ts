@@ -128,9 +128,25 @@ export class Peer {
     return total
   }
 
+  /** As `shell`, for what it says. */
+  shellText(line: string): string {
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', line], { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}` } })
+    if (status !== 0) throw new Error(`${this.name}: ${line}: ${stderr.toString()}`)
+    return stdout.toString().trim()
+  }
+
+  /** The most memory that the daemon, and what it cannot do without, has had, in bytes. */
+  daemonPeak(): number {
+    return this.#daemonMemory('VmHWM')
+  }
+
   /** Resident set size of the daemon, and of what it cannot do without, in bytes. */
   daemonRss(): number {
-    const rss = (pid: number): number => Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
+    return this.#daemonMemory('VmRSS')
+  }
+
+  #daemonMemory(field: 'VmRSS' | 'VmHWM'): number {
+    const rss = (pid: number): number => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
     const children = spawnSync('pgrep', ['-P', String(this.pid)]).stdout.toString().split('\n').filter(Boolean).map(Number)
     return [this.pid, ...children].reduce((sum, pid) => sum + rss(pid), 0)
   }
@@ -148,4 +164,14 @@ export async function inParallel<T>(items: readonly T[], width: number, work: (i
 export function makeTree(directory: string, files: number): void {
   mkdirSync(directory, { recursive: true })
   spawnSync('sh', ['-c', `cd "$0" && mkdir -p $(seq -f d%g 1 ${Math.ceil(files / 200)}) && for i in $(seq ${files}); do echo "$i some content of a small file" > d$((i % ${Math.ceil(files / 200)} + 1))/f$i; done`, directory])
+}
+
+/** A Debian root file system, made once and kept for the next run; undefined without debootstrap. */
+export function debianTree(): string | undefined {
+  const kept = '/var/tmp/berth-bench/debian'
+  if (existsSync(`${kept}.tar`)) return kept
+  if (spawnSync('debootstrap', ['--version']).status !== 0) return undefined
+  mkdirSync(kept, { recursive: true })
+  const made = spawnSync('sh', ['-c', `debootstrap --variant=minbase bookworm ${kept} >/dev/null 2>&1 && tar cf ${kept}.tar -C ${kept} . && rm -rf ${kept}`])
+  return made.status === 0 ? kept : undefined
 }

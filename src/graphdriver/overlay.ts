@@ -1,4 +1,4 @@
-import { constants, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, rmSync, closeSync, symlinkSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
+import { constants, existsSync, lstatSync, mkdirSync, openSync, readFileSync, readdirSync, readlinkSync, rmSync, closeSync, symlinkSync, writeFileSync, chmodSync, chownSync } from 'node:fs'
 import { join } from 'node:path'
 import { release } from 'node:os'
 import { randomBytes } from 'node:crypto'
@@ -54,7 +54,9 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
     },
 
     remove(id) {
-      const link = readIfThere(of(id, 'link'))
+      const kept = readIfThere(of(id, 'link'))
+      // what a power cut has left of that file may be anything
+      const link = kept && /^[0-9a-f]+$/.test(kept) ? kept : kept === undefined ? undefined : readdirSync(join(root, 'l')).find((name) => readlinkSync(join(root, 'l', name)) === `../${id}/diff`)
       trash.put(of(id))
       if (link) unlinkIfThere(join(root, 'l', link))
       return Promise.resolve()
