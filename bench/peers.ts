@@ -29,7 +29,7 @@ export class Peer {
     const at = (file: string): string => join(this.directory, file)
     const common = ['-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error']
     const log = openSync(at('log'), 'w')
-    const program = this.name === 'berth' ? [join(root, 'bin/berth'), 'daemon', ...common] : ['dockerd', ...common]
+    const program = this.name === 'berth' ? [process.env['BERTH'] ?? join(root, 'bin/berth'), 'daemon', ...common] : ['dockerd', ...common]
     const alone = ['--bridge=none', ...(this.name === 'dockerd' ? ['--iptables=false', '--ip-forward=false', '--ip-masq=false'] : [])]
     const [command = '', ...args] = this.#networks ? ['unshare', '-n', 'sh', '-c', 'ip link set lo up && exec "$@"', 'sh', ...program] : [...program, ...alone]
     this.#process = spawn(command, args, { stdio: ['ignore', log, log] })

@@ -5,6 +5,7 @@ import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import { BerthError, messageOf, system } from '../lib/errors.ts'
 import { makePipe } from '../sys/fs.ts'
+import { giveMemoryBack } from '../sys/memory.ts'
 import type { Growth } from './bytes.ts'
 import type { Change } from './changes.ts'
 import { Expanded, needsProgram } from './decompress.ts'
@@ -137,9 +138,10 @@ export class Archiver implements Disposable {
     const timer = setTimeout(() => {
       this.#idle.splice(this.#idle.findIndex((idle) => idle.worker === worker), 1)
       this.#count--
-      void worker.terminate()
+      void worker.terminate().then(giveMemoryBack)
     }, IDLE).unref()
     this.#idle.push({ worker, timer })
+    giveMemoryBack()
   }
 
   async #take(size: number): Promise<Worker> {

@@ -1,5 +1,5 @@
-import { readSync } from 'node:fs'
-import { constants, createGunzip, createZstdDecompress } from 'node:zlib'
+import { closeSync, openSync, readSync, writeSync } from 'node:fs'
+import { constants, createGunzip, createZstdCompress, createZstdDecompress } from 'node:zlib'
 import { invalid, system } from '../lib/errors.ts'
 
 /** Bytes that come in order, read synchronously on a worker thread. */
@@ -130,6 +130,7 @@ class Decompressed implements Bytes {
   #start = 0
   #end = 0
   #drained = false
+  #closed = false
   #failure: string | undefined
 
   constructor(from: Bytes, kind: 'gzip' | 'zstd', head: Buffer) {
@@ -148,6 +149,7 @@ class Decompressed implements Bytes {
   }
 
   read(buffer: Buffer, offset: number, length: number): number {
+    if (this.#closed) return 0
     for (;;) {
       if (this.#start === this.#end && !this.#drained) {
         this.#start = 0
@@ -159,7 +161,11 @@ class Decompressed implements Bytes {
       const [outputLeft = 0, inputLeft = 0] = this.#state
       this.#start = this.#end - inputLeft
       if (outputLeft < length) return length - outputLeft
-      if (this.#drained) return 0
+      if (this.#drained) {
+        this.#handle.close()
+        this.#closed = true
+        return 0
+      }
       if (inputLeft === 0) continue
       // a member has ended, and another follows, or what is no archive's
       if (this.#kind === 'gzip' && this.#input[this.#start] === 0x1f) this.#handle.reset()
@@ -198,4 +204,50 @@ export function decompressed(from: Bytes): Bytes {
   const known = head.subarray(0, there)
   const kind = head[0] === 0x1f && head[1] === 0x8b ? 'gzip' : head.readUInt32LE(0) === 0xfd2fb528 ? 'zstd' : undefined
   return kind ? new Decompressed(from, kind, known) : new Unread(known, from)
+}
+
+/** A file that is written compressed with zstd, synchronously. */
+export class CompressedFile implements Disposable {
+  readonly #fd: number
+  readonly #output = Buffer.allocUnsafe(INPUT)
+  readonly #handle: Handle
+  readonly #state: Uint32Array
+  #failure: string | undefined
+  #open = true
+
+  constructor(path: string) {
+    const stream = createZstdCompress() as unknown as { _handle: Handle, _writeState: Uint32Array }
+    this.#handle = stream._handle
+    this.#state = stream._writeState
+    this.#handle.onerror = (message) => void (this.#failure = message)
+    this.#fd = openSync(path, 'w', 0o600)
+  }
+
+  write(data: Buffer): void {
+    this.#step(data, ZSTD_e_continue)
+  }
+
+  #step(data: Buffer, flush: number): void {
+    for (let at = 0, full = true; at < data.length || full;) {
+      this.#handle.writeSync(flush, data, at, data.length - at, this.#output, 0, this.#output.length)
+      if (this.#failure !== undefined) throw new Error(`zstd: ${this.#failure}`)
+      const [outputLeft = 0, inputLeft = 0] = this.#state
+      at = data.length - inputLeft
+      full = outputLeft === 0
+      const filled = this.#output.length - outputLeft
+      for (let done = 0; done < filled;) done += writeSync(this.#fd, this.#output, done, filled - done)
+    }
+  }
+
+  end(): void {
+    this.#step(Buffer.alloc(0), ZSTD_e_end)
+    this[Symbol.dispose]()
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#handle.close()
+    closeSync(this.#fd)
+  }
 }

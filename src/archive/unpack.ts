@@ -1,4 +1,4 @@
-import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, writeSync } from 'node:fs'
 import { createHash, type Hash } from 'node:crypto'
 import { invalid, system } from '../lib/errors.ts'
 import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
@@ -131,7 +131,7 @@ export function unpack(archive: Bytes, root: number, options: UnpackOptions): Un
 
 function unpackAll(archive: Bytes, root: number, options: UnpackOptions): Unpacked {
   const hash = options.digest ? createHash('sha256') : undefined
-  const split = options.split ? new SplitWriter() : undefined
+  using split = options.split ? new SplitWriter(options.split) : undefined
   const source = new WindowedSource(decompressed(archive), hash, split)
   const globals = new Map<string, Buffer>()
   using tree = new Tree(root, options)
@@ -146,7 +146,7 @@ function unpackAll(archive: Bytes, root: number, options: UnpackOptions): Unpack
   }
   tree.finishDirectories()
   source.drain()
-  if (split) writeFileSync(options.split!, split.end(), { mode: 0o600 })
+  split?.end()
   return { size, entries, ...(hash && { digest: 'sha256:' + hash.digest('hex') }) }
 }
 
