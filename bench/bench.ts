@@ -1,7 +1,7 @@
 /** Measures berth beside dockerd: the same docker CLI, the same image, in turns. `node bench/bench.ts [--quick] [NAME…]`;
  * prints medians and their ratio. Needs dockerd (Debian: docker.io), busybox, and debootstrap for the Debian image. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeStarter } from '../test/daemon.ts'
