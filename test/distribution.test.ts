@@ -638,3 +638,64 @@ test('what a power cut leaves of pulls is whole, or not there', async () => {
     rmSync(work, { recursive: true, force: true })
   }
 })
+
+test('TLS: authorities and certificates of clients are those that certs.d has for the host', async () => {
+  const work = mkdtempSync(join(tmpdir(), 'berth-certs-'))
+  const openssl = (...args: string[]): void => assert.equal(spawnSync('openssl', args, { cwd: work }).status, 0)
+  try {
+    openssl('req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', 'ca.key', '-out', 'ca.pem', '-subj', '/CN=authority', '-days', '2')
+    writeFileSync(join(work, 'names'), 'subjectAltName=IP:127.0.0.1')
+    for (const name of ['server', 'client']) {
+      openssl('req', '-newkey', 'rsa:2048', '-nodes', '-keyout', `${name}.key`, '-out', `${name}.csr`, '-subj', `/CN=${name}`)
+      openssl('x509', '-req', '-in', `${name}.csr`, '-CA', 'ca.pem', '-CAkey', 'ca.key', '-CAcreateserial', '-out', `${name}.pem`, '-days', '2', '-extfile', 'names')
+    }
+    await using guarded = await TestRegistry.start('berth', ['--tls-cert', join(work, 'server.pem'), '--tls-key', join(work, 'server.key'), '--tls-client-ca', join(work, 'ca.pem')])
+    const certificates = join(work, 'certs.d', guarded.name)
+    mkdirSync(certificates, { recursive: true })
+    for (const [from, to] of [['ca.pem', 'ca.crt'], ['client.pem', 'client.cert'], ['client.key', 'client.key']] as const) writeFileSync(join(certificates, to), readFileSync(join(work, from)))
+    await using user = new TestDaemon()
+    await user.start({}, { through: ['unshare', '-m', 'sh', '-c', `mount -t tmpfs none /etc/docker && mkdir /etc/docker/certs.d && mount --bind ${work}/certs.d /etc/docker/certs.d && exec "$@"`, 'sh'] })
+    await user.importStarter()
+    await user.call('POST', `/images/starter/tag?repo=${guarded.name}/s&tag=1`)
+    assert.match((await push(`${guarded.name}/s`, '1', user)).digest, /^sha256:/)
+    await removeAll(user)
+    assert.equal((await pull(`${guarded.name}/s:1`, user)).error, '')
+    assert.notEqual((await pull(`${guarded.name}/s:1`)).error, '', 'who has no certificate gets nothing')
+    rmSync(join(certificates, 'client.key'))
+    await user.stop()
+    await user.start({}, { through: ['unshare', '-m', 'sh', '-c', `mount -t tmpfs none /etc/docker && mkdir /etc/docker/certs.d && mount --bind ${work}/certs.d /etc/docker/certs.d && exec "$@"`, 'sh'] })
+    assert.match((await pull(`${guarded.name}/s:1`, user)).error, /missing key .*client\.key for client certificate/)
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+})
+
+test('an archive of OCI\'s form keeps its compressed layers, and so its digests', async () => {
+  const work = mkdtempSync(join(tmpdir(), 'berth-archive-'))
+  try {
+    const image = imageOf([layerOf(tarOf({ a: 'a' })), layerOf(tarOf({ b: 'b' }), 'zstd')])
+    await putImage(registry.port, 'archive', '1', image)
+    const skopeo = (...args: string[]): void => assert.equal(spawnSync('skopeo', ['copy', '-q', '--src-tls-verify=false', ...args], { cwd: work }).status, 0)
+    skopeo(`docker://${registry.name}/archive:1`, `oci-archive:${work}/archive.tar:${registry.name}/loaded:1`)
+    const load = (file: string): ReturnType<typeof daemon.call> => daemon.call('POST', '/images/load', readFileSync(join(work, file)))
+    assert.match((await load('archive.tar')).text, /Loaded image: 127\.0\.0\.1:\d+\/loaded:1/)
+    assert.equal((await push(`${registry.name}/loaded`, '1')).digest, image.digest)
+    // and by way of our own archive
+    const saved = await new Promise<Buffer>((resolve, reject) => request({ socketPath: daemon.socket, path: `/images/${encodeURIComponent(`${registry.name}/loaded:1`)}/get` }, (response) => {
+      const chunks: Buffer[] = []
+      response.on('data', (chunk: Buffer) => chunks.push(chunk))
+      response.on('end', () => resolve(Buffer.concat(chunks)))
+    }).on('error', reject).end())
+    writeFileSync(join(work, 'saved.tar'), saved)
+    await removeAll()
+    assert.match((await load('saved.tar')).text, /loaded:1/)
+    assert.equal((await push(`${registry.name}/loaded`, '1')).digest, image.digest)
+    await removeAll()
+    // a blob that is not what it is called is none
+    spawnSync('sh', ['-c', `mkdir bad && tar x -C bad -f archive.tar && echo more >> bad/blobs/sha256/${sha256(image.layers[0]!.data).slice(7)} && tar c -C bad . > bad.tar`], { cwd: work })
+    assert.match((await load('bad.tar')).text, /is really sha256:/)
+    assert.deepEqual(await remains(), { images: 0, layers: 0, blobs: 0, ingest: 0 })
+  } finally {
+    rmSync(work, { recursive: true, force: true })
+  }
+})

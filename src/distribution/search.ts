@@ -4,6 +4,7 @@ import { splitDomain } from '../reference/reference.ts'
 import type { SearchResult } from '../registry/registries.ts'
 import type { Credentials } from '../registry/tokens.ts'
 import type { DistributionDeps } from './deps.ts'
+import { hushed } from './pull.ts'
 
 export const searchFilters = ['is-automated', 'is-official', 'stars']
 
@@ -22,6 +23,8 @@ export async function searchImages(deps: DistributionDeps, term: string, { limit
     return Number(text)
   }))
   const { domain, rest } = splitDomain(term)
-  const found = await deps.registries.search(domain, domain === 'docker.io' ? rest.replace(/^library\//, '') : rest, limit || DEFAULT_LIMIT, credentials, signal)
+  const found = await deps.registries.search(domain, domain === 'docker.io' ? rest.replace(/^library\//, '') : rest, limit || DEFAULT_LIMIT, credentials, signal).catch((error: unknown) => {
+    throw hushed(error)
+  })
   return found.filter((result) => (official === undefined || result.is_official === official) && (automated === undefined || result.is_automated === automated) && result.star_count >= stars)
 }

@@ -6,17 +6,17 @@ import type { Report } from '../api/progress.ts'
 import { withDescriptor, type ArchiveFile } from '../archive/archive.ts'
 import type { Events } from '../engine/events.ts'
 import { invalid, messageOf } from '../lib/errors.ts'
-import { randomId, shortId } from '../lib/ids.ts'
+import { digestOf, randomId, shortId } from '../lib/ids.ts'
+import type { Blob } from '../layer/blobs.ts'
+import { MAX_CONFIG, parseManifest, type Descriptor } from '../manifest/manifest.ts'
 import { familiar, parseReference, type Reference } from '../reference/reference.ts'
 import { openInRoot } from '../sys/fs.ts'
-import { chainIdOf } from '../layer/store.ts'
-import { attributesOf, goArchitecture } from './image.ts'
+import { chainIdOf, type LayerStore } from '../layer/store.ts'
+import { attributesOf, goArchitecture, type KeptManifest } from './image.ts'
 import { parseImageConfig, type ImageStore } from './store.ts'
 
-interface Found { config: string, layers: string[], names: string[] }
-interface Descriptor { mediaType?: string, digest: string, size: number, annotations?: Record<string, string>, platform?: { architecture?: string, os?: string } }
-
-const MAX_CONFIG = 8 << 20
+/** An image in an archive: the paths of its parts, and its manifest where that is in the archive, too. */
+interface Found { config: string, layers: { path: string, blob?: Blob }[], names: string[], manifest?: KeptManifest }
 
 /** Loads the images of an archive that `docker save` or another engine wrote: Docker's format (manifest.json) or an OCI
  * image layout (index.json). The archive is unpacked to disk first, since its manifest may come last. */
@@ -27,7 +27,7 @@ export async function loadImages(deps: { images: ImageStore, events: Events, dat
   try {
     await deps.images.layers.archiver.unpack(archive, root, { whiteouts: 'keep', owner: { uid: 0, gid: 0 }, leaveRoom: true }, options.signal)
     const files = new ArchiveFiles(root)
-    const found = files.has('manifest.json') ? dockerImages(files) : files.has('index.json') ? ociImages(files) : undefined
+    const found = imagesIn(files)
     if (!found?.length) throw invalid('invalid archive: does not contain a manifest.json')
     for (const image of found) await loadOne(deps, files, image, options)
   } finally {
@@ -83,13 +83,21 @@ class ArchiveFiles {
   }
 }
 
+/** An archive may be in both forms: then that of OCI says more, unless it lacks names. */
+function imagesIn(files: ArchiveFiles): Found[] {
+  const docker = files.has('manifest.json') ? dockerImages(files) : undefined
+  const oci = files.has('index.json') ? ociImages(files) : undefined
+  const names = (found: readonly Found[]): number => found.reduce((count, image) => count + image.names.length, 0)
+  return (oci && (!docker || names(oci) >= names(docker)) ? oci : docker) ?? []
+}
+
 function dockerImages(files: ArchiveFiles): Found[] {
   const manifest = files.json<{ Config?: unknown, RepoTags?: unknown, Layers?: unknown }[]>('manifest.json')
   if (!Array.isArray(manifest)) throw invalid('invalid archive: manifest.json is no list')
   return manifest.map(({ Config, RepoTags, Layers }) => {
     const list = (value: unknown): value is string[] => Array.isArray(value) && value.every((item) => typeof item === 'string')
     if (typeof Config !== 'string' || !list(Layers ?? []) || !list(RepoTags ?? [])) throw invalid('invalid archive: manifest.json is malformed')
-    return { config: Config, layers: (Layers ?? []) as string[], names: (RepoTags ?? []) as string[] }
+    return { config: Config, layers: ((Layers ?? []) as string[]).map((path) => ({ path })), names: (RepoTags ?? []) as string[] }
   })
 }
 
@@ -102,14 +110,18 @@ function ociImages(files: ArchiveFiles): Found[] {
   const found: Found[] = []
   const visit = (descriptor: Descriptor, name: string | undefined, depth: number): void => {
     if (depth > 4) throw invalid('invalid archive: indexes are nested too deep')
-    const manifest = files.json<{ manifests?: Descriptor[], config?: Descriptor, layers?: Descriptor[] }>(blobPath(descriptor.digest))
-    if (manifest.manifests) {
+    const text = files.text(blobPath(descriptor.digest))
+    if (digestOf(text, descriptor.digest.split(':')[0]!) !== descriptor.digest) throw invalid(`invalid archive: ${descriptor.digest} is not what it says`)
+    const manifest = parseManifest(text, descriptor.mediaType)
+    if (manifest.kind === 'index') {
       const own = manifest.manifests.filter(({ platform }) => !platform?.architecture || platform.architecture === goArchitecture && platform.os === 'linux')
       for (const inner of own) visit(inner, name, depth + 1)
       return
     }
-    if (!manifest.config || !manifest.layers) throw invalid(`invalid archive: ${descriptor.digest} is no image manifest`)
-    found.push({ config: blobPath(manifest.config.digest), layers: manifest.layers.map(({ digest }) => blobPath(digest)), names: name ? [name] : [] })
+    const kept = { mediaType: manifest.mediaType, text }
+    const same = found.find((image) => image.manifest?.text === text) // under another name
+    if (same) return void (name && same.names.push(name))
+    found.push({ config: blobPath(manifest.config.digest), names: name ? [name] : [], manifest: kept, layers: manifest.layers.map((layer) => ({ path: blobPath(layer.digest), ...(/[.+](gzip|zstd)$/.test(layer.mediaType) && { blob: layer }) })) })
   }
   for (const descriptor of files.json<{ manifests?: Descriptor[] }>('index.json').manifests ?? []) {
     const { annotations = {} } = descriptor
@@ -133,11 +145,11 @@ async function loadOne(deps: { images: ImageStore, events: Events }, files: Arch
       if (layers.has(chainId)) layers.hold(chainId, holder)
       else {
         report({ status: 'Loading layer', progressDetail: {}, id: shortId(diffId) })
-        await files.use(found.layers[i]!, (file) => layers.register(file, parent, holder, { diffId, signal }))
+        await registerOne(layers, files, found.layers[i]!, parent, holder, { diffId, signal })
       }
       parent = chainId
     }
-    const id = deps.images.put(text)
+    const id = deps.images.put(text, found.manifest ? { manifest: found.manifest } : {})
     for (const name of names) deps.images.tag(id, name)
     deps.events.emit('image', 'load', id, attributesOf(deps.images.get(id), id))
     for (const name of names) report({ stream: `Loaded image: ${familiar(name)}\n` })
@@ -147,3 +159,16 @@ async function loadOne(deps: { images: ImageStore, events: Events }, files: Arch
   }
 }
 
+
+/** A compressed layer stays as it is, so that the image's manifest remains its own. */
+async function registerOne(layers: LayerStore, files: ArchiveFiles, { path, blob: found }: Found['layers'][number], parent: string | undefined, holder: string, options: { diffId: string, signal: AbortSignal }): Promise<void> {
+  await files.use(path, async (file) => {
+    const blob = found && { mediaType: found.mediaType, digest: found.digest, size: found.size }
+    if (blob) {
+      layers.holdBlob(blob.digest, holder)
+      await layers.blobs.adopt(file.path, blob.digest)
+      if (layers.blobs.size(blob.digest) !== blob.size) throw invalid(`invalid archive: ${blob.digest} has not the ${blob.size} bytes that its manifest says`)
+    }
+    await layers.register(blob ? layers.blobs.file(blob.digest) : file, parent, holder, { ...options, ...(blob && { blob }) })
+  })
+}

@@ -1,8 +1,9 @@
 import { createReadStream, existsSync, mkdirSync, readdirSync, renameSync, statSync } from 'node:fs'
-import { rm, utimes } from 'node:fs/promises'
+import { copyFile, rm, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { ArchiveFile } from '../archive/archive.ts'
+import { invalid } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import { unlinkIfThere } from '../lib/files.ts'
 import { checkDigest } from '../reference/reference.ts'
@@ -68,6 +69,18 @@ export class Blobs {
   /** Begins the file of a blob that nobody knows yet. */
   make(): Promise<Ingest> {
     return Ingest.open(join(this.#ingest, NAMELESS + randomId().slice(0, 16)), 'sha256')
+  }
+
+  /** Takes a copy of a file over as a blob, if it is what the digest says. */
+  async adopt(path: string, digest: string): Promise<void> {
+    checkDigest(digest)
+    if (this.has(digest)) return
+    const copy = join(this.#ingest, NAMELESS + randomId().slice(0, 16))
+    await copyFile(path, copy)
+    await using ingest = await Ingest.open(copy, digest.split(':')[0]!)
+    if (ingest.digest() === digest) return this.commit(ingest, digest)
+    this.drop(ingest)
+    throw invalid(`invalid archive: ${digest} is really ${ingest.digest()}`)
   }
 
   /** Drops what an ingest has. */

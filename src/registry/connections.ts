@@ -46,6 +46,7 @@ export class Connections {
     } catch (error) {
       if (signal?.aborted) throw signal.reason
       const cause = error instanceof BerthError ? error.cause : error
+      if (cause === undefined) throw error // it was never sent: its certificates are wrong
       if (!isPlainServer(cause)) {
         // nobody there at all fails the same way without TLS, and then says so
         const response = await this.send(`http://${host.name}/v2/`, { method: 'GET', signal }, host)
