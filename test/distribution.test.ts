@@ -479,7 +479,7 @@ test('progress is bars for a terminal, plain lines for a file, and quiet when as
   faults.rule = (_method, url) => (url.includes('/blobs/') ? { rate: 3e6 } : undefined)
   const id = sha256(image.layers[0]!.data).slice(7, 19)
   const plain = await daemon.cliBeside(['pull', `${faults.name}/seen:1`])
-  assert.equal(plain.out, `1: Pulling from seen\n${['Pulling fs layer', 'Waiting', 'Verifying Checksum', 'Download complete', 'Pull complete'].map((status) => `${id}: ${status}\n`).join('')}Digest: ${image.digest}\nStatus: Downloaded newer image for ${faults.name}/seen:1\n${faults.name}/seen:1\n`)
+  assert.equal(plain.out, `1: Pulling from seen\n${['Pulling fs layer', 'Verifying Checksum', 'Download complete', 'Pull complete'].map((status) => `${id}: ${status}\n`).join('')}Digest: ${image.digest}\nStatus: Downloaded newer image for ${faults.name}/seen:1\n${faults.name}/seen:1\n`)
   await removeAll()
   const terminal = await new Promise<string>((resolve) => {
     const child = spawn('script', ['-qec', `${new URL('../bin/berth', import.meta.url).pathname} pull ${faults.name}/seen:1`, '/dev/null'], { env: { ...process.env, DOCKER_HOST: `unix://${daemon.socket}`, DOCKER_CONFIG: daemon.directory, COLUMNS: '120' } })

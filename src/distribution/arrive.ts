@@ -52,7 +52,8 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
   const either = AbortSignal.any([signal, stop.signal])
   const parent = below && layerArrives(deps, plan, at - 1, holder, () => {}, either)
   parent?.catch((error: unknown) => stop.abort(error)) // without it this one is in vain
-  report({ status: 'Waiting' })
+  if (deps.downloads.full) report({ status: 'Waiting' })
+  // all layers of a pull ask for their locks in one go, from the lowest up: two pulls can't each wait for the other's
   using _writer = await deps.blobLock.hold(digest)
   either.throwIfAborted()
   if (layers.has(chainId)) return layers.get(chainId) // by another way meanwhile

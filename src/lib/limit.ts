@@ -8,6 +8,11 @@ export class Limit {
     this.#size = size
   }
 
+  /** True where the next would have to wait. */
+  get full(): boolean {
+    return this.#count >= this.#size
+  }
+
   /** Runs `work` when there is room. Who is aborted while it waits does not run. */
   async with<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
     signal.throwIfAborted()
