@@ -409,7 +409,7 @@ test('a mirror is asked first, and does without when it is broken; a proxy is go
   await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve))
   const port = (proxy.address() as { port: number }).port
   await using mirrored = new TestDaemon()
-  await mirrored.start({}, { flags: ['--registry-mirror', `${own.name}=http://${mirror.name}`, '--insecure-registry', 'registry.lan:5000', '--http-proxy', `http://127.0.0.1:${port}`, '--no-proxy', '127.0.0.1'] })
+  await mirrored.start({}, { flags: ['--registry-mirror', `${own.name}=http://${mirror.name}`, '--insecure-registry', 'registry.lan:5000', '--http-proxy', `http://127.0.0.1:${port}`] })
   assert.equal((await pull(`${own.name}/mirrored:1`, mirrored)).error, '')
   assert.equal(own.seen.length, 0)
   await removeAll(mirrored)

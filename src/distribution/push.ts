@@ -56,8 +56,9 @@ async function pushTag(deps: DistributionDeps, reference: Reference, options: Pu
     // a layer that an image has twice goes once
     const sent = new Map<string, Promise<Blob>>()
     const blobs = await Promise.all(layers.map(async (layer) => {
-      let one = sent.get(layer.diffId)
-      if (!one) sent.set(layer.diffId, one = pushLayer(deps, repository, layer, donors.get(layer.chainId) ?? [], { report, signal: either }))
+      const key = layer.blob?.digest ?? layer.diffId
+      let one = sent.get(key)
+      if (!one) sent.set(key, one = pushLayer(deps, repository, layer, donors.get(layer.chainId) ?? [], { report, signal: either }))
       return await one.catch((error: unknown) => {
         failure ??= { error }
         stop.abort(error)

@@ -4,7 +4,7 @@ import { getCACertificates } from 'node:tls'
 import { http } from '../lib/http.ts'
 import { BerthError, codeOf } from '../lib/errors.ts'
 import { isPlainServer, unreachable } from './failure.ts'
-import { certificatesOf, type Host, type RegistryOptions } from './hosts.ts'
+import { HostSet, LOOPBACK, certificatesOf, type Host, type RegistryOptions } from './hosts.ts'
 
 export interface Request {
   method: 'GET' | 'HEAD' | 'POST' | 'PATCH' | 'PUT' | 'DELETE'
@@ -20,6 +20,7 @@ const SCHEME_LIFE = 60_000
 /** Connections to registries and to those that they send us to: kept open between requests, by TLS where a host has it. */
 export class Connections {
   readonly #options: RegistryOptions
+  readonly #loopback = new HostSet(LOOPBACK)
   readonly #agents = new Map<string, Promise<Agent>>()
   readonly #schemes = new Map<string, { scheme: 'http' | 'https', until: number }>()
 
@@ -118,7 +119,8 @@ export class Connections {
 
   async #open(url: URL, insecure: boolean): Promise<Agent> {
     const { proxy, certificates } = this.#options
-    const common = { keepAlive: true, maxFreeSockets: 8, ...((proxy.HTTP_PROXY || proxy.HTTPS_PROXY) && { proxyEnv: { ...proxy } }) }
+    const proxied = (proxy.HTTP_PROXY || proxy.HTTPS_PROXY) && !await this.#loopback.has(url.host) // as Go's clients have it
+    const common = { keepAlive: true, maxFreeSockets: 8, ...(proxied && { proxyEnv: { ...proxy } }) }
     if (url.protocol === 'http:') return new http.Agent(common)
     const https = await import('node:https')
     const { ca, cert, key } = certificatesOf(url.host, certificates)
