@@ -9,8 +9,9 @@ export async function diskUsage(deps: ListDeps): Promise<object> {
   for (const { chain } of chains) for (const { chainId } of chain) users.set(chainId, (users.get(chainId) ?? 0) + 1)
   const sum = (list: readonly { size: number }[]): number => list.reduce((total, { size }) => total + size, 0)
   const names = images.names()
+  const blobs = new Map(layers.list().flatMap(({ blob }) => (blob ? [[blob.digest, blob] as const] : []))) // kept beside what they unpack to
   return {
-    LayersSize: sum(layers.list()),
+    LayersSize: sum(layers.list()) + sum([...blobs.values()]),
     Images: chains.map(({ image, chain }) => ({
       ...summaryOf(images, image, names.get(image.id) ?? {}), SharedSize: sum(chain.filter(({ chainId }) => users.get(chainId)! > 1)), Containers: containers.ofImage(image.id).length,
     })),
