@@ -1,57 +1,21 @@
 /** Measures how images come and go, berth beside dockerd, from and to the same docker-registry, and berth's registry beside
  * that. `node bench/images.ts [--quick]`; prints medians and their ratio. Needs dockerd and docker-registry (Debian:
  * docker.io, docker-registry), busybox, and debootstrap for the Debian image. */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request, type IncomingHttpHeaders } from 'node:http'
-import { freePort } from '../test/daemon.ts'
+import { TestRegistry } from '../test/registries.ts'
 import { median, report, reportHead, timed } from './measure.ts'
 import { Peer, debianTree, inParallel, makeTree } from './peers.ts'
 
 const quick = process.argv.includes('--quick')
 const rounds = quick ? 3 : 5
-const root = new URL('..', import.meta.url).pathname
 const directory = mkdtempSync(join(tmpdir(), 'bench-images-'))
 
-/** A registry server under measurement. */
-class Registry {
-  readonly port: number
-  readonly #process: ChildProcess
-
-  private constructor(port: number, process: ChildProcess) {
-    this.port = port
-    this.#process = process
-  }
-
-  static async start(kind: 'berth' | 'docker-registry'): Promise<Registry> {
-    const port = await freePort()
-    const data = join(directory, `${kind}-${port}`)
-    const config = join(directory, `${port}.yml`)
-    writeFileSync(config, JSON.stringify({ version: 0.1, storage: { filesystem: { rootdirectory: data } }, http: { addr: `127.0.0.1:${port}` }, log: { level: 'error', accesslog: { disabled: true } } }))
-    const process = kind === 'berth' ? spawn(join(root, 'bin/berth'), ['registry', 'serve', '--addr', `127.0.0.1:${port}`, '--root', data], { stdio: 'ignore' }) : spawn('docker-registry', ['serve', config], { stdio: 'ignore' })
-    const registry = new Registry(port, process)
-    for (let tries = 0; tries < 200; tries++) {
-      await new Promise((resolve) => setTimeout(resolve, 50))
-      if (await ask(port, 'GET', '/v2/').then(() => true, () => false)) return registry
-    }
-    throw new Error(`${kind} does not answer`)
-  }
-
-  /** The most memory that it has had, in MB. */
-  peak(): number {
-    return highWater(this.#process.pid!)
-  }
-
-  async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.#process.once('exit', resolve))
-    this.#process.kill()
-    await ended
-  }
-}
-
+/** The most memory that a process has had, in MB. */
 const highWater = (pid: number): number => Number(/^VmHWM:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]) / 1000
 
 const agent = new Agent({ keepAlive: true })
@@ -70,7 +34,7 @@ function ask(port: number, method: string, path: string, body?: Buffer): Promise
 }
 
 /** Eight clients push and pull blobs of 16 MB. Returns MB a second for both, and HEAD requests a second. */
-async function eightClients(registry: Registry): Promise<{ push: number, pull: number, head: number }> {
+async function eightClients(registry: TestRegistry): Promise<{ push: number, pull: number, head: number }> {
   const { port } = registry
   const size = 16 << 20
   const clients = Array.from({ length: 8 }, (_, at) => {
@@ -97,7 +61,7 @@ async function eightClients(registry: Registry): Promise<{ push: number, pull: n
 }
 
 async function main(): Promise<void> {
-  const store = await Registry.start('docker-registry')
+  const store = await TestRegistry.start('docker')
   const berth = new Peer('berth')
   const dockerd = new Peer('dockerd')
   const peers = [berth, dockerd]
@@ -158,7 +122,7 @@ async function main(): Promise<void> {
     report('peak memory of the daemon, MB', berth.daemonPeak() / 1e6, dockerd.daemonPeak() / 1e6, false)
     for (const peer of peers) await peer.stop()
     console.log(`\n${''.padEnd(62)}${'berth'.padStart(9)}${'registry'.padStart(10)}${'better'.padStart(9)}`)
-    const ours = await Registry.start('berth')
+    const ours = await TestRegistry.start('berth')
     const figures = { ours: [] as Awaited<ReturnType<typeof eightClients>>[], theirs: [] as Awaited<ReturnType<typeof eightClients>>[] }
     for (let round = 0; round < rounds; round++) {
       figures.ours.push(await eightClients(ours))
@@ -166,10 +130,10 @@ async function main(): Promise<void> {
     }
     for (const [key, name] of [['push', 'push by eight clients, MB/s'], ['pull', 'pull by eight clients, MB/s'], ['head', 'HEAD of blobs by eight clients, per s']] as const)
       report(name, median(figures.ours.map((one) => one[key])), median(figures.theirs.map((one) => one[key])), true)
-    report('peak memory of the registry, MB', ours.peak(), store.peak(), false)
-    await ours.stop()
+    report('peak memory of the registry, MB', highWater(ours.pid), highWater(store.pid), false)
+    await ours[Symbol.asyncDispose]()
   } finally {
-    await store.stop()
+    await store[Symbol.asyncDispose]()
     rmSync(directory, { recursive: true, force: true })
   }
 }

@@ -35,7 +35,7 @@ export function ask(port: number, method: string, path: string, options: { heade
 
 /** A registry server of a test's own: berth's, or Debian's docker-registry. */
 export class TestRegistry {
-  readonly directory = mkdtempSync(join(process.env['REGISTRY_TMPDIR'] ?? tmpdir(), 'berth-registry-'))
+  readonly directory = mkdtempSync(join(tmpdir(), 'berth-registry-'))
   readonly port: number
   readonly kind: 'berth' | 'docker'
   readonly #flags: readonly string[]
@@ -67,7 +67,7 @@ export class TestRegistry {
   async start(data = join(this.directory, 'data')): Promise<void> {
     if (this.kind === 'docker') {
       const config = join(this.directory, 'config.yml')
-      writeFileSync(config, JSON.stringify({ version: 0.1, storage: { filesystem: { rootdirectory: data }, delete: { enabled: true } }, http: { addr: this.name }, log: { level: 'error' } }))
+      writeFileSync(config, JSON.stringify({ version: 0.1, storage: { filesystem: { rootdirectory: data }, delete: { enabled: true } }, http: { addr: this.name }, log: { level: 'error', accesslog: { disabled: true } } }))
       this.#process = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'ignore'] })
     } else {
       this.#process = spawn(join(root, 'bin/berth'), ['registry', 'serve', '--addr', this.name, '--root', data, ...this.#flags], { stdio: ['ignore', 'pipe', 'pipe'] })

@@ -28,8 +28,8 @@ const WAITING = 8
 const IDLE = 5000
 
 /** Archives packed and unpacked on worker threads: their system calls are synchronous, and the event loop has others to
- * serve. At most `size` run at once; the rest wait. Those that wait
- * for a client or a registry themselves are beyond that number. */
+ * serve. At most `size` run at once; the rest wait. Those that wait for a client or a registry themselves are beyond that
+ * number. */
 export class Archiver implements Disposable {
   readonly #size: number
   readonly #idle: { worker: Worker, timer: NodeJS.Timeout }[] = []

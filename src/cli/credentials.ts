@@ -3,7 +3,7 @@ import { mkdirSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { codeOf, messageOf } from '../lib/errors.ts'
 import { readIfThere, writeFileAtomic } from '../lib/files.ts'
-import { parseReference, splitDomain } from '../reference/reference.ts'
+import { hostOf, parseReference, splitDomain } from '../reference/reference.ts'
 import { ExitError } from './command.ts'
 
 /** What a person shows a registry (API: AuthConfig). */
@@ -123,9 +123,6 @@ export class CredentialStore {
     return Object.keys(file.auths ?? {}).some((key) => hostOf(key) === hostOf(server)) || Boolean(this.#helper(server, file) && this.get(server))
   }
 }
-
-/** The host of a key, which may be a URL. */
-const hostOf = (key: string): string => key.replace(/^https?:\/\//, '').replace(/\/.*$/, '')
 
 /** The header that shows an image's registry who is asking. */
 export function authFor({ configDirectory, env }: { configDirectory: string, env: NodeJS.ProcessEnv }, image: string): Record<string, string> {

@@ -7,7 +7,7 @@ import { BERTH_VERSION } from '../api/version.ts'
 import { invalid, messageOf } from '../lib/errors.ts'
 import { defaultSpaces, type AddressSpace } from '../libnetwork/ipam.ts'
 import { parseSubnet } from '../netlink/address.ts'
-import { parseMirror, type ProxyOptions, type RegistryOptions } from '../registry/hosts.ts'
+import { CERTIFICATES, parseMirror, type ProxyOptions, type RegistryOptions } from '../registry/hosts.ts'
 import type { TlsOptions } from '../server/listen.ts'
 
 /** What the daemon is told by flags, by its configuration file, and by default. */
@@ -132,7 +132,6 @@ function listenAddress(text: string): { address: string, port: number } | undefi
 
 type Get = <T>(flag: Flag, otherwise: T) => T
 
-const CERTIFICATES = ['/etc/docker/certs.d', '/etc/berth/certs.d']
 const IDLE = 60_000
 
 function registryOptions(get: Get, env: NodeJS.ProcessEnv): DistributionOptions {

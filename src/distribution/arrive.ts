@@ -1,6 +1,6 @@
 import type { ArchiveFile } from '../archive/archive.ts'
 import { invalid, isKind } from '../lib/errors.ts'
-import { randomId } from '../lib/ids.ts'
+import { randomName } from '../lib/ids.ts'
 import { chainIdOf, type Layer } from '../layer/store.ts'
 import type { Descriptor } from '../manifest/manifest.ts'
 import type { Repository } from '../registry/repository.ts'
@@ -30,7 +30,7 @@ export async function layerArrives(deps: DistributionDeps, plan: Plan, at: numbe
   if (layers.has(chainId)) return layers.hold(chainId, holder)
   const take = (layer: Layer): void => layers.hold(layer.chainId, holder)
   await deps.arriving.join(chainId, { watch, take }, signal, async (report, whole, give) => {
-    const own = `/hold/layer-${randomId().slice(0, 16)}`
+    const own = `/hold/layer-${randomName()}`
     try {
       const layer = await fetchLayer(deps, plan, at, own, report, whole)
       give(layer)
@@ -82,7 +82,7 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
   const download = deps.downloads.with(either, async () => {
     await fetchBlob(descriptor, plan.from, ingest, {
       signal: either, attempts: deps.attempts, received: (bytes) => progress({ status: 'Downloading', current: bytes, total: size }),
-      waiting: (milliseconds) => report({ status: `Retrying in ${Math.ceil(milliseconds / 1000)} second${milliseconds > 1000 ? 's' : ''}` }),
+      waiting: (milliseconds) => report({ status: retrying(milliseconds) }),
     })
     report({ status: 'Verifying Checksum' })
     blobs.commit(ingest, digest)
@@ -107,6 +107,12 @@ async function fetchLayer(deps: DistributionDeps, plan: Plan, at: number, holder
   const layer = unpacked.status === 'fulfilled' ? unpacked.value : await unpack(blobs.file(digest))
   report({ status: 'Pull complete' })
   return layer
+}
+
+/** What is shown before the next try. */
+export function retrying(milliseconds: number): string {
+  const seconds = Math.ceil(milliseconds / 1000)
+  return `Retrying in ${seconds} second${seconds === 1 ? '' : 's'}`
 }
 
 const INTERVAL = 100

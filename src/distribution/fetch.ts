@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { BerthError, invalid, isKind, messageOf, unavailable } from '../lib/errors.ts'
 import { Passing } from '../lib/garbage.ts'
+import { withoutFirst } from '../lib/streams.ts'
 import type { Ingest } from '../layer/ingest.ts'
 import type { Descriptor } from '../manifest/manifest.ts'
 import type { Repository } from '../registry/repository.ts'
@@ -39,14 +40,7 @@ type Source = (offset: number) => Promise<{ stream: IncomingMessage, from: numbe
 async function fetchFromAny(descriptor: Descriptor, sources: readonly Source[], into: Ingest, options: FetchOptions): Promise<void> {
   for (const [at, source] of sources.entries()) {
     try {
-      let before = into.length
-      return await retry(() => fetchOnce(descriptor, source, into, options), {
-        attempts: options.attempts, signal: options.signal, waiting: options.waiting, progressed() {
-          const got = into.length > before
-          before = into.length
-          return got
-        },
-      })
+      return await retry(() => fetchOnce(descriptor, source, into, options), { attempts: options.attempts, signal: options.signal, waiting: options.waiting, progress: () => into.length })
     } catch (error) {
       // a mirror that has not got it, or breaks, is no reason to give up
       if (at === sources.length - 1 || options.signal.aborted || !isKind(error)) throw error
@@ -62,16 +56,9 @@ async function fetchOnce({ digest, size }: Descriptor, source: Source, into: Ing
     stream.destroy()
     throw new BerthError('system', `the registry sends ${digest} from byte ${from} on, when it was asked for byte ${into.length}`)
   }
-  let skip = into.length - from
   try {
-    for await (const chunk of stream) {
-      let data = chunk as Buffer
-      if (skip > 0) { // the server begins at the beginning again
-        const known = Math.min(skip, data.length)
-        skip -= known
-        data = data.subarray(known)
-        if (data.length === 0) continue
-      }
+    // a server that does not know ranges begins at the beginning again
+    for await (const data of withoutFirst(stream, into.length - from)) {
       if (into.length + data.length > size) throw invalid(`the registry sends more than the ${size} bytes that ${digest} has`)
       await into.append(data)
       passing.pass(data.length)

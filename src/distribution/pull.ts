@@ -3,12 +3,13 @@ import { attributesOf, goArchitecture } from '../image/image.ts'
 import { choosePlatform, formatPlatform, matchesPlatform, platformOf, type Platform } from '../image/platform.ts'
 import { parseImageConfig } from '../image/store.ts'
 import { BerthError, invalid, isKind, messageOf, unsupported } from '../lib/errors.ts'
-import { digestOf, randomId, shortId } from '../lib/ids.ts'
+import { digestOf, randomName, shortId } from '../lib/ids.ts'
+import { together } from '../lib/together.ts'
 import { MAX_CONFIG, types, type Descriptor, type ImageManifest } from '../manifest/manifest.ts'
 import { familiar, familiarName, type Reference } from '../reference/reference.ts'
 import { bodyOf, refusalOf } from '../registry/failure.ts'
 import type { Fetched, Repository } from '../registry/repository.ts'
-import { retry } from '../registry/retry.ts'
+import { SMALL_ATTEMPTS, retry } from '../registry/retry.ts'
 import type { Credentials } from '../registry/tokens.ts'
 import { layerArrives, planOf } from './arrive.ts'
 import type { DistributionDeps, LayerProgress } from './deps.ts'
@@ -23,8 +24,6 @@ export interface PullOptions {
 
 /** How deep indexes may be in indexes. */
 const MAX_DEPTH = 4
-/** Tries of a small request, which fails fast: whoever waits can say it again. */
-const SMALL_ATTEMPTS = 3
 
 /** Pulls an image by tag or digest, or, without either, all tags of a repository. */
 export async function pullImage(deps: DistributionDeps, reference: Reference, options: PullOptions): Promise<void> {
@@ -91,10 +90,10 @@ async function pullReference(deps: DistributionDeps, reference: Reference, repos
   const name = reference.digest ? byDigest : reference
   const news = images.tagged(name) !== manifest.config.digest
   const plan = planOf(manifest.layers, diffIds, repositories)
-  const holder = `/hold/pull-${randomId().slice(0, 16)}`
+  const holder = `/hold/pull-${randomName()}`
   const stop = new AbortController()
   try {
-    await all(stop, plan.layers.map(async ({ descriptor, chainId }, at) => {
+    await together(stop, plan.layers.map(async ({ descriptor, chainId }, at) => {
       const id = shortId(descriptor.digest)
       if (images.layers.has(chainId)) {
         images.layers.hold(chainId, holder)
@@ -116,16 +115,6 @@ async function pullReference(deps: DistributionDeps, reference: Reference, repos
     await images.layers.release(holder)
   }
   return news
-}
-
-/** Waits for all; what fails first stops the others, and is thrown when they have ended. */
-async function all(stop: AbortController, work: readonly Promise<void>[]): Promise<void> {
-  let first: { error: unknown } | undefined
-  await Promise.all(work.map((one) => one.catch((error: unknown) => {
-    first ??= { error }
-    stop.abort(error)
-  })))
-  if (first) throw first.error
 }
 
 function lineOf(id: string, { status, current, total }: LayerProgress): Parameters<Report>[0] {

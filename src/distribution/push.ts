@@ -4,23 +4,22 @@ import { attributesOf, type Image, type KeptManifest } from '../image/image.ts'
 import { BerthError, invalid, messageOf, notFound } from '../lib/errors.ts'
 import { Passing } from '../lib/garbage.ts'
 import { sha256, shortId } from '../lib/ids.ts'
+import { together } from '../lib/together.ts'
 import type { Blob } from '../layer/blobs.ts'
 import type { Layer } from '../layer/store.ts'
 import { isForeign, types } from '../manifest/manifest.ts'
 import { familiar, familiarName, parseReference, repositoryOf, type Reference } from '../reference/reference.ts'
 import { refusalOf } from '../registry/failure.ts'
 import type { Repository, Upload } from '../registry/repository.ts'
-import { retry } from '../registry/retry.ts'
+import { SMALL_ATTEMPTS, retry } from '../registry/retry.ts'
 import type { Credentials } from '../registry/tokens.ts'
 import type { DistributionDeps } from './deps.ts'
-import { throttled } from './arrive.ts'
+import { retrying, throttled } from './arrive.ts'
 import { hushed } from './pull.ts'
 import { compressLayer } from './compress.ts'
 
 export interface PushOptions { credentials: Credentials, report: Report, signal: AbortSignal }
 
-/** Tries of a small request. */
-const SMALL_ATTEMPTS = 3
 /** How many of the repositories that may have a blob are asked for it. */
 const MAX_MOUNTS = 4
 
@@ -52,21 +51,15 @@ async function pushTag(deps: DistributionDeps, reference: Reference, options: Pu
     for (const { diffId } of layers) report({ status: 'Preparing', id: shortId(diffId), progressDetail: {} })
     const stop = new AbortController()
     const either = AbortSignal.any([signal, stop.signal])
-    let failure: { error: unknown } | undefined
     // a layer that an image has twice goes once
     const sent = new Map<string, Promise<Blob>>()
-    const blobs = await Promise.all(layers.map(async (layer) => {
+    const blobs = await together(stop, layers.map((layer) => {
       const key = layer.blob?.digest ?? layer.diffId
       let one = sent.get(key)
       if (!one) sent.set(key, one = pushLayer(deps, repository, layer, donors.get(layer.chainId) ?? [], { report, signal: either }))
-      return await one.catch((error: unknown) => {
-        failure ??= { error }
-        stop.abort(error)
-        return undefined
-      })
+      return one
     }))
-    if (failure) throw failure.error
-    const manifest = images.manifestOf(image) ?? manifestFor(image, blobs as Blob[])
+    const manifest = images.manifestOf(image) ?? manifestFor(image, blobs)
     await pushConfig(repository, image, signal)
     await retry(() => repository.putManifest(reference.tag!, manifest, signal), { attempts: SMALL_ATTEMPTS, signal })
     const digest = sha256(manifest.text)
@@ -119,7 +112,7 @@ async function pushLayer(deps: DistributionDeps, repository: Repository, layer: 
       await repository.drop(begun)
     }
     const progress = throttled(({ current, total }) => report(progressOf(id, 'Pushing', current!, total!)))
-    await upload(deps, repository, blob, { signal, sent: (bytes) => progress({ status: '', current: bytes, total: blob.size }), waiting: (milliseconds) => say(`Retrying in ${Math.ceil(milliseconds / 1000)} seconds`) })
+    await upload(deps, repository, blob, { signal, sent: (bytes) => progress({ status: '', current: bytes, total: blob.size }), waiting: (milliseconds) => say(retrying(milliseconds)) })
     say('Pushed')
     return blob
   })
@@ -131,7 +124,6 @@ const passing = new Passing()
 async function upload(deps: DistributionDeps, repository: Repository, { digest, size }: Blob, { signal, sent, waiting }: { signal: AbortSignal, sent: (bytes: number) => void, waiting: (milliseconds: number) => void }): Promise<void> {
   const { blobs } = deps.images.layers
   let at: { upload: Upload, offset: number } | undefined
-  let furthest = 0
   await retry(async () => {
     // where a break leaves an upload, only the registry knows
     at = at && await repository.received(at.upload, signal)
@@ -156,13 +148,7 @@ async function upload(deps: DistributionDeps, repository: Repository, { digest, 
       if (refusalOf(error)?.codes.includes('DIGEST_INVALID')) at = undefined // it is to be sent anew
       throw error
     }
-  }, {
-    attempts: deps.attempts, signal, waiting, progressed() {
-      const got = (at?.offset ?? 0) > furthest
-      furthest = Math.max(furthest, at?.offset ?? 0)
-      return got
-    },
-  })
+  }, { attempts: deps.attempts, signal, waiting, progress: () => at?.offset ?? 0 })
 }
 
 async function pushConfig(repository: Repository, image: Image, signal: AbortSignal): Promise<void> {

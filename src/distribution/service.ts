@@ -2,7 +2,7 @@ import type { ImageTransfers } from '../image/service.ts'
 import { parsePlatform } from '../image/platform.ts'
 import type { Job } from '../engine/engine.ts'
 import { BerthError, invalid } from '../lib/errors.ts'
-import { parseReference, splitDomain, withDefaultTag, type Reference } from '../reference/reference.ts'
+import { hostOf, parseReference, splitDomain, withDefaultTag, type Reference } from '../reference/reference.ts'
 import { streamProgress } from '../server/progress.ts'
 import type { Route } from '../server/router.ts'
 import { credentialsOf, readAuthHeader } from './credentials.ts'
@@ -68,6 +68,5 @@ export function distributionRoutes(deps: DistributionDeps): Route[] {
 
 /** The domain of what logins call a server: a URL, of old, or a host. */
 function domainOf(address: string): string {
-  const host = address.replace(/^https?:\/\//, '').replace(/\/.*$/, '')
-  return splitDomain(`${host || 'docker.io'}/x`).domain
+  return splitDomain(`${hostOf(address) || 'docker.io'}/x`).domain
 }

@@ -9,22 +9,14 @@ export class Transfers<T, P> {
     signal.throwIfAborted()
     let transfer = this.#running.get(key)
     if (!transfer) {
-      const started = new Transfer<T, P>()
-      transfer = started
-      this.#running.set(key, started)
-      started.run(begin, () => {
+      const started = new Transfer<T, P>(() => {
         if (this.#running.get(key) === started) this.#running.delete(key)
       })
+      transfer = started
+      this.#running.set(key, started)
+      started.run(begin)
     }
-    const left = (): void => {
-      if (this.#running.get(key) === transfer) this.#running.delete(key)
-    }
-    return await transfer.wait(watcher, signal, left)
-  }
-
-  /** True while somebody does this. */
-  has(key: string): boolean {
-    return this.#running.has(key)
+    return await transfer.wait(watcher, signal)
   }
 }
 
@@ -34,29 +26,35 @@ class Transfer<T, P> {
   readonly #watchers = new Set<Watcher<T, P>>()
   readonly #abort = new AbortController()
   #latest: { progress: P } | undefined
+  readonly #ended: () => void
   #work: Promise<T> | undefined
 
-  run(begin: (report: (progress: P) => void, signal: AbortSignal, give: (result: T) => void) => Promise<T>, ended: () => void): void {
+  /** `ended` is called when nobody can join any more. */
+  constructor(ended: () => void) {
+    this.#ended = ended
+  }
+
+  run(begin: (report: (progress: P) => void, signal: AbortSignal, give: (result: T) => void) => Promise<T>): void {
     const report = (progress: P): void => {
       this.#latest = { progress }
       for (const { watch } of this.#watchers) watch?.(progress)
     }
     const give = (result: T): void => {
-      ended() // who comes now would be too late to take it
+      this.#ended() // who comes now would be too late to take it
       for (const { take } of this.#watchers) take?.(result)
     }
-    this.#work = begin(report, this.#abort.signal, give).finally(ended)
+    this.#work = begin(report, this.#abort.signal, give).finally(this.#ended)
     this.#work.catch(() => {}) // those who wait see it
   }
 
-  async wait(watcher: Watcher<T, P>, signal: AbortSignal, left: () => void): Promise<T> {
+  async wait(watcher: Watcher<T, P>, signal: AbortSignal): Promise<T> {
     this.#watchers.add(watcher)
     if (this.#latest) watcher.watch?.(this.#latest.progress)
     const { promise: gone, reject } = Promise.withResolvers<never>()
     const hangUp = (): void => {
       this.#watchers.delete(watcher)
       if (this.#watchers.size === 0) {
-        left()
+        this.#ended()
         this.#abort.abort(signal.reason)
       }
       reject(signal.reason)

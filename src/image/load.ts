@@ -6,7 +6,7 @@ import type { Report } from '../api/progress.ts'
 import { withDescriptor, type ArchiveFile } from '../archive/archive.ts'
 import type { Events } from '../engine/events.ts'
 import { invalid, messageOf } from '../lib/errors.ts'
-import { digestOf, randomId, shortId } from '../lib/ids.ts'
+import { digestOf, randomName, shortId } from '../lib/ids.ts'
 import type { Blob } from '../layer/blobs.ts'
 import { MAX_CONFIG, parseManifest, type Descriptor } from '../manifest/manifest.ts'
 import { familiar, parseReference, type Reference } from '../reference/reference.ts'
@@ -21,7 +21,7 @@ interface Found { config: string, layers: { path: string, blob?: Blob }[], names
 /** Loads the images of an archive that `docker save` or another engine wrote: Docker's format (manifest.json) or an OCI
  * image layout (index.json). The archive is unpacked to disk first, since its manifest may come last. */
 export async function loadImages(deps: { images: ImageStore, events: Events, dataRoot: string }, archive: Readable, options: { report: Report, signal: AbortSignal }): Promise<void> {
-  const directory = join(deps.dataRoot, 'tmp', `load-${randomId().slice(0, 16)}`)
+  const directory = join(deps.dataRoot, 'tmp', `load-${randomName()}`)
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   const root = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
@@ -137,7 +137,7 @@ async function loadOne(deps: { images: ImageStore, events: Events }, files: Arch
   if (rootfs.diff_ids.length !== found.layers.length) throw invalid(`invalid manifest, layers length mismatch: expected ${rootfs.diff_ids.length}, got ${found.layers.length}`)
   const names: Reference[] = found.names.map(parseReference)
   const { layers } = deps.images
-  const holder = `/hold/load-${randomId().slice(0, 16)}`
+  const holder = `/hold/load-${randomName()}`
   try {
     let parent: string | undefined
     for (const [i, diffId] of rootfs.diff_ids.entries()) {

@@ -5,7 +5,7 @@ import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { Events } from '../engine/events.ts'
 import { TRAILER, encodeEntry, paddedSize, type Entry } from '../archive/tar.ts'
-import { randomId, sha256 } from '../lib/ids.ts'
+import { randomName, sha256 } from '../lib/ids.ts'
 import { types } from '../manifest/manifest.ts'
 import { canonical, familiar, parseReference, withDefaultTag } from '../reference/reference.ts'
 import { attributesOf, type Image } from './image.ts'
@@ -17,7 +17,7 @@ interface Saved { image: Image, tags: string[] }
  * by digest, byte for byte those that were pulled or loaded. */
 export async function saveImages(deps: { images: ImageStore, events: Events, dataRoot: string }, names: readonly string[]): Promise<Readable> {
   const saved = collect(deps.images, names)
-  const directory = join(deps.dataRoot, 'tmp', `save-${randomId().slice(0, 16)}`)
+  const directory = join(deps.dataRoot, 'tmp', `save-${randomName()}`)
   mkdirSync(directory, { recursive: true, mode: 0o700 })
   for (const { image } of saved) deps.events.emit('image', 'save', image.id, attributesOf(image, image.id))
   const stream = Readable.from(write(deps.images, saved, directory), { objectMode: false, highWaterMark: 1 << 20 })

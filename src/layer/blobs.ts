@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { ArchiveFile } from '../archive/archive.ts'
 import { invalid } from '../lib/errors.ts'
-import { randomId } from '../lib/ids.ts'
+import { randomName } from '../lib/ids.ts'
 import { unlinkIfThere } from '../lib/files.ts'
 import { checkDigest } from '../reference/reference.ts'
 import { Ingest } from './ingest.ts'
@@ -68,14 +68,14 @@ export class Blobs {
 
   /** Begins the file of a blob that nobody knows yet. */
   make(): Promise<Ingest> {
-    return Ingest.open(join(this.#ingest, NAMELESS + randomId().slice(0, 16)), 'sha256')
+    return Ingest.open(join(this.#ingest, NAMELESS + randomName()), 'sha256')
   }
 
   /** Takes a copy of a file over as a blob, if it is what the digest says. */
   async adopt(path: string, digest: string): Promise<void> {
     checkDigest(digest)
     if (this.has(digest)) return
-    const copy = join(this.#ingest, NAMELESS + randomId().slice(0, 16))
+    const copy = join(this.#ingest, NAMELESS + randomName())
     await copyFile(path, copy)
     await using ingest = await Ingest.open(copy, digest.split(':')[0]!)
     if (ingest.digest() === digest) return this.commit(ingest, digest)

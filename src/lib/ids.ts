@@ -9,6 +9,11 @@ export function randomId(): string {
   }
 }
 
+/** A name that nobody else has, for what lasts a while: a file, a hold. */
+export function randomName(): string {
+  return randomBytes(8).toString('hex')
+}
+
 /** The first twelve digits of an id or digest, without its `sha256:`. */
 export function shortId(id: string): string {
   return id.replace(/^sha256:/, '').slice(0, 12)

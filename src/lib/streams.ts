@@ -18,3 +18,13 @@ export function drained(stream: Writable): Promise<void> {
 export async function writeAll(to: Writable, data: string | Uint8Array): Promise<void> {
   if (!to.write(data)) await drained(to)
 }
+
+/** A stream's bytes without the first `count`. */
+export async function* withoutFirst(stream: AsyncIterable<Buffer>, count: number): AsyncGenerator<Buffer> {
+  let left = count
+  for await (const chunk of stream) {
+    const skipped = Math.min(left, chunk.length)
+    left -= skipped
+    if (skipped < chunk.length) yield chunk.subarray(skipped)
+  }
+}

@@ -53,6 +53,17 @@ export const MAX_MANIFEST = 4 << 20
 /** The most bytes of an image's configuration. */
 export const MAX_CONFIG = 8 << 20
 
+/** As `parseManifest`, of the bytes that a digest is of. */
+export function decodeManifest(bytes: Uint8Array, contentType?: string): Manifest {
+  let text: string
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
+  } catch (error) {
+    throw invalid('invalid manifest: it is no UTF-8', error)
+  }
+  return parseManifest(text, contentType)
+}
+
 /** Reads a manifest and checks its form. `contentType`, what it was served as, must be what it says of itself, and what
  * it has must fit that: readers that disagree on what a digest means can be played off against each other
  * (CVE-2021-41190). Throws `invalid`, or `unsupported` for Docker's schema 1. */

@@ -49,6 +49,11 @@ export function checkDigest(digest: string): void {
   if (hex.length !== lengths[algorithm] || !/^[a-f0-9]+$/.test(hex)) throw invalid('invalid checksum digest length')
 }
 
+/** The `host[:port]` of a registry's address, which may be a URL. */
+export function hostOf(address: string): string {
+  return address.replace(/^https?:\/\//, '').replace(/\/.*$/, '')
+}
+
 /** Parts a name into its registry's domain and the rest, as yet unchecked. */
 export function splitDomain(text: string): { domain: string, rest: string } {
   const slash = text.indexOf('/')

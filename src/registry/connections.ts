@@ -3,7 +3,7 @@ import type { Readable } from 'node:stream'
 import { getCACertificates } from 'node:tls'
 import { http } from '../lib/http.ts'
 import { BerthError, codeOf } from '../lib/errors.ts'
-import { isPlainServer, unreachable } from './failure.ts'
+import { isPlainServer, requestOf, unreachable } from './failure.ts'
 import { HostSet, LOOPBACK, certificatesOf, type Host, type RegistryOptions } from './hosts.ts'
 
 export interface Request {
@@ -94,7 +94,7 @@ export class Connections {
       const { statusCode = 0, headers: { location } } = response
       if (![301, 302, 303, 307, 308].includes(statusCode) || !location) return response
       response.resume()
-      if (count === MAX_REDIRECTS) throw new BerthError('system', `${request.method[0]}${request.method.slice(1).toLowerCase()} "${at}": stopped after ${MAX_REDIRECTS} redirects`)
+      if (count === MAX_REDIRECTS) throw new BerthError('system', `${requestOf(request.method, at)}: stopped after ${MAX_REDIRECTS} redirects`)
       const next = new URL(location, at)
       if (next.protocol !== 'https:' && next.protocol !== 'http:') throw new BerthError('system', `${url} leads to ${next.protocol}, which is no way to a registry's content`)
       if (at.startsWith('https:') && next.protocol === 'http:' && !options.insecure) throw new BerthError('system', `${url} leads from https to ${next.origin}, which is in the clear`)

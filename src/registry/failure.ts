@@ -98,7 +98,12 @@ export function unreachable(error: unknown, method: string, url: string): BerthE
   const place = address && port ? `dial tcp ${address.includes(':') ? `[${address}]` : address}:${port}: ` : hostname ? `dial tcp: lookup ${hostname}: ` : ''
   const why = isPlainServer(first) ? 'http: server gave HTTP response to HTTPS client' : code === 'ERR_TLS_CERT_ALTNAME_INVALID' ? `x509: certificate is not valid: ${messageOf(first)}` : words[code] ? place + words[code] : messageOf(first)
   const hopeless = /^x509|HTTPS client$/.test(why) || code === 'ENOTFOUND'
-  return new BerthError(hopeless ? 'system' : 'unavailable', `${method[0]}${method.slice(1).toLowerCase()} "${url}": ${why}`, { cause: error })
+  return new BerthError(hopeless ? 'system' : 'unavailable', `${requestOf(method, url)}: ${why}`, { cause: error })
+}
+
+/** A request in the words of Go's clients: `Get "https://…"`. */
+export function requestOf(method: string, url: string): string {
+  return `${method[0]}${method.slice(1).toLowerCase()} "${url}"`
 }
 
 /** Of the errors of several addresses, the first. */

@@ -4,6 +4,9 @@ import { BlockList, isIP } from 'node:net'
 import { join } from 'node:path'
 import { invalid, system } from '../lib/errors.ts'
 
+/** Where certificates for registries are kept. */
+export const CERTIFICATES = ['/etc/docker/certs.d', '/etc/berth/certs.d']
+
 /** What a person says of registries. */
 export interface RegistryOptions {
   /** By a registry's domain (`docker.io`), the URLs of those that are asked before it. */

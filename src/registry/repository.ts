@@ -2,9 +2,9 @@ import type { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import { BerthError, invalid } from '../lib/errors.ts'
 import { digestOf } from '../lib/ids.ts'
-import { MAX_MANIFEST, manifestTypes, parseManifest, types, type Descriptor, type Manifest } from '../manifest/manifest.ts'
+import { MAX_MANIFEST, decodeManifest, manifestTypes, parseManifest, types, type Descriptor, type Manifest } from '../manifest/manifest.ts'
 import type { Connections, Request } from './connections.ts'
-import { bodyOf, refused } from './failure.ts'
+import { bodyOf, refused, requestOf } from './failure.ts'
 import type { Host } from './hosts.ts'
 import { scopeOf, type Credentials, type Tokens } from './tokens.ts'
 
@@ -53,7 +53,7 @@ export class Repository {
       if (!again && !renew || attempt > 1 || request.body && !(request.body instanceof Uint8Array)) {
         if (header === undefined && this.#credentials.username === undefined && response.headers['www-authenticate']?.toLowerCase().startsWith('basic')) {
           response.resume()
-          throw new BerthError('unauthorized', `${request.method[0]}${request.method.slice(1).toLowerCase()} "${url}": no basic auth credentials`, { cause: { status: 401, codes: ['UNAUTHORIZED'] } })
+          throw new BerthError('unauthorized', `${requestOf(request.method, url)}: no basic auth credentials`, { cause: { status: 401, codes: ['UNAUTHORIZED'] } })
         }
         return response
       }
@@ -76,13 +76,7 @@ export class Repository {
     const wanted = reference.includes(':') ? reference : typeof announced === 'string' && announced.includes(':') ? announced : undefined
     const digest = digestOf(bytes, wanted?.split(':')[0] ?? 'sha256')
     if (wanted !== undefined && wanted !== digest) throw invalid(`manifest verification failed for digest ${wanted}: the registry sent ${digest}`)
-    let text: string
-    try {
-      text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes)
-    } catch (error) {
-      throw invalid('invalid manifest: it is no UTF-8', error)
-    }
-    return { manifest: parseManifest(text, response.headers['content-type']), digest, size: bytes.length }
+    return { manifest: decodeManifest(bytes, response.headers['content-type']), digest, size: bytes.length }
   }
 
   /** What a tag or digest leads to, or undefined. */

@@ -10,7 +10,13 @@ export interface RetryOptions {
   signal?: AbortSignal | undefined
   /** Told before each wait. */
   waiting?: (milliseconds: number, error: unknown) => void
+  /** How far it is, in bytes say: what got further since starts counting anew. */
+  progress?: () => number
 }
+
+/** How often a small request is tried, which fails fast: whoever waits can say it again. */
+export const SMALL_ATTEMPTS = 3
+
 
 const FIRST_DELAY = 250
 const LONGEST_DELAY = 10_000
@@ -19,10 +25,10 @@ const LONGEST_WISH = 60_000
 const MAX_TOO_MANY = 3
 
 /** Does something that may fail for a moment again and again: what a connection broke, what a server could not do now, and
- * what it had too many of, for which it may say when to come again (RFC 9110, "Retry-After"). `progressed` lets a
- * transfer that got further since start counting anew. */
-export async function retry<T>(work: (attempt: number) => Promise<T>, options: RetryOptions & { progressed?: () => boolean }): Promise<T> {
+ * what it had too many of, for which it may say when to come again (RFC 9110, "Retry-After"). */
+export async function retry<T>(work: (attempt: number) => Promise<T>, options: RetryOptions): Promise<T> {
   let failures = 0
+  let furthest = options.progress?.() ?? 0
   let tooMany = 0
   for (let attempt = 1; ; attempt++) {
     try {
@@ -30,7 +36,9 @@ export async function retry<T>(work: (attempt: number) => Promise<T>, options: R
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason
       const refusal = refusalOf(error)
-      if (options.progressed?.()) failures = 0
+      const progress = options.progress?.() ?? 0
+      if (progress > furthest) failures = 0
+      furthest = Math.max(furthest, progress)
       failures++
       if (refusal?.status === 429) tooMany++
       const again = isKind(error, 'unavailable') && failures < options.attempts && tooMany < MAX_TOO_MANY && (refusal?.retryAfter ?? 0) <= LONGEST_WISH

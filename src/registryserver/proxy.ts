@@ -1,4 +1,5 @@
 import { isKind, messageOf, unavailable } from '../lib/errors.ts'
+import { withoutFirst } from '../lib/streams.ts'
 import type { Descriptor } from '../manifest/manifest.ts'
 import type { Registries } from '../registry/registries.ts'
 import type { Repository } from '../registry/repository.ts'
@@ -81,8 +82,8 @@ export class PullThrough {
       if (there > at) {
         try {
           for await (const chunk of this.#store.storage.read(path, at, there)) {
-            at += (chunk as Buffer).length
-            yield chunk as Buffer
+            at += chunk.length
+            yield chunk
           }
         } catch (error) {
           if (!isKind(error, 'not-found')) throw error
@@ -120,19 +121,14 @@ export class PullThrough {
 
   async #transfer(name: string, { digest, size }: Descriptor, arriving: Arriving, wake: () => void): Promise<void> {
     const upstream = await this.#upstream(name)
-    let before = 0
     await retry(async () => {
       if (arriving.written >= size) return
       const { stream, from } = await upstream.blob(digest, arriving.written)
-      await this.#store.append(name, arriving.id, after(stream, arriving.written - from), { written(length) {
+      await this.#store.append(name, arriving.id, withoutFirst(unbroken(stream), arriving.written - from), { written(length) {
         arriving.written = length
         wake()
       } })
-    }, { attempts: ATTEMPTS, progressed() {
-      const got = arriving.written > before
-      before = arriving.written
-      return got
-    } })
+    }, { attempts: ATTEMPTS, progress: () => arriving.written })
     await this.#store.finish(name, arriving.id, digest)
   }
 
@@ -145,17 +141,11 @@ export class PullThrough {
   }
 }
 
-/** A stream's bytes without the first. */
-async function* after(stream: AsyncIterable<Buffer>, skip: number): AsyncGenerator<Buffer> {
-  let left = skip
-  const chunks = stream[Symbol.asyncIterator]()
-  for (;;) {
-    const { value: chunk, done } = await chunks.next().catch((error: unknown) => {
-      throw unavailable(`the connection broke: ${messageOf(error)}`, error)
-    })
-    if (done) return
-    const rest = chunk.subarray(Math.min(left, chunk.length))
-    left = Math.max(0, left - chunk.length)
-    if (rest.length) yield rest
+/** A stream's bytes. What breaks it is worth another try, and what fails whoever takes them is not. */
+async function* unbroken(stream: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  try {
+    for await (const chunk of stream) yield chunk
+  } catch (error) {
+    throw unavailable(`the connection broke: ${messageOf(error)}`, error)
   }
 }

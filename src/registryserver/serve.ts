@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs'
-import type { Server } from 'node:http'
+import type { Server, ServerResponse } from 'node:http'
 import { http } from '../lib/http.ts'
 import { invalid, messageOf, system } from '../lib/errors.ts'
+import { CERTIFICATES } from '../registry/hosts.ts'
 import { Registries } from '../registry/registries.ts'
 import { Access, readRules, type Authenticator } from './access.ts'
 import { bearer, type TokenOptions } from './bearer.ts'
@@ -57,7 +58,7 @@ export async function serveRegistry(options: ServeOptions): Promise<Serving> {
   if (options.proxy.url && !/^https?:\/\//.test(options.proxy.url)) throw invalid(`invalid URL of a registry: ${JSON.stringify(options.proxy.url)}`)
   const metrics = options.metrics ? await openMetrics() : undefined
   const store = new RegistryStore(openStorage(options.storage, options.root), options.maxBlob ? { maxBlob: options.maxBlob } : {})
-  const registries = new Registries({ mirrors: new Map(), insecure: [], certificates: ['/etc/docker/certs.d', '/etc/berth/certs.d'], proxy: {}, userAgent: options.userAgent, idle: IDLE })
+  const registries = new Registries({ mirrors: new Map(), insecure: [], certificates: CERTIFICATES, proxy: {}, userAgent: options.userAgent, idle: IDLE })
   const { url, username, password } = options.proxy
   const proxy = url ? new PullThrough({ store, registries, url, credentials: username ? { username, password } : {}, warn: options.warn }) : undefined
   const handler = registryHandler({ store, access, pulls, requests, metrics, proxy, deletes: options.deletes, warn: options.warn })
@@ -106,7 +107,7 @@ export async function serveRegistry(options: ServeOptions): Promise<Serving> {
   }
 }
 
-async function answerMetrics(metrics: Metrics, url: string, response: import('node:http').ServerResponse): Promise<void> {
+async function answerMetrics(metrics: Metrics, url: string, response: ServerResponse): Promise<void> {
   const found = url.split('?')[0] === '/metrics'
   response.writeHead(found ? 200 : 404, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' })
   response.end(found ? await metrics.text() : 'page not found\n')

@@ -2,7 +2,7 @@ import { createHash, randomUUID, type Hash } from 'node:crypto'
 import { digestOf } from '../lib/ids.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import { Passing } from '../lib/garbage.ts'
-import { MAX_MANIFEST, parseManifest, referencesOf, isForeign, types, type Descriptor, type Manifest } from '../manifest/manifest.ts'
+import { MAX_MANIFEST, decodeManifest, parseManifest, referencesOf, isForeign, types, type Descriptor, type Manifest } from '../manifest/manifest.ts'
 import { refuse } from './answer.ts'
 import { layout } from './layout.ts'
 import type { Appender, Storage } from './storage/driver.ts'
@@ -103,7 +103,7 @@ export class RegistryStore {
     const upload: Upload = { appender, hash: createHash('sha256'), busy: true }
     this.#uploads.set(id, upload)
     try {
-      if (appender.length) for await (const chunk of this.storage.read(layout.uploaded(name, id), 0, appender.length)) upload.hash.update(chunk as Buffer)
+      await this.#hashFile(name, id, upload, upload.hash)
     } finally {
       upload.busy = false
     }
@@ -170,8 +170,7 @@ export class RegistryStore {
       await upload.appender.close()
       this.#uploads.delete(id)
       using _held = await this.#lock.hold(digest)
-      if (await this.storage.stat(layout.blob(digest))) await this.storage.touch(layout.blob(digest))
-      else await this.storage.commit(layout.uploaded(name, id), layout.blob(digest))
+      await this.#place(digest, (path) => this.storage.commit(layout.uploaded(name, id), path))
       await this.#link(layout.layer(name, digest), digest)
       await this.storage.remove(layout.upload(name, id))
       return { digest, size }
@@ -183,8 +182,19 @@ export class RegistryStore {
   async #digestOf(name: string, id: string, upload: Upload, algorithm: string): Promise<string> {
     if (algorithm === 'sha256') return `sha256:${upload.hash.copy().digest('hex')}`
     const hash = createHash(algorithm)
-    if (upload.appender.length) for await (const chunk of this.storage.read(layout.uploaded(name, id), 0, upload.appender.length)) hash.update(chunk as Buffer)
+    await this.#hashFile(name, id, upload, hash)
     return `${algorithm}:${hash.digest('hex')}`
+  }
+
+  async #hashFile(name: string, id: string, { appender: { length } }: Upload, hash: Hash): Promise<void> {
+    if (length) for await (const chunk of this.storage.read(layout.uploaded(name, id), 0, length)) hash.update(chunk)
+  }
+
+  /** Makes a blob, unless it is here: then it stays for a while. */
+  async #place(digest: string, make: (path: string) => Promise<void>): Promise<void> {
+    const path = layout.blob(digest)
+    if (await this.storage.stat(path)) await this.storage.touch(path)
+    else await make(path)
   }
 
   /** Drops an upload. */
@@ -237,15 +247,13 @@ export class RegistryStore {
     if ('digest' in reference && reference.digest !== digest) throw refuse('DIGEST_INVALID', 'provided digest did not match uploaded content', { detail: { digest: reference.digest, got: digest } })
     let manifest: Manifest
     try {
-      manifest = parseManifest(new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes), contentType)
+      manifest = decodeManifest(bytes, contentType)
     } catch (error) {
       throw refuse('MANIFEST_INVALID', error instanceof Error ? error.message : String(error))
     }
     if (!sparse) await this.#checkReferences(name, manifest)
-    const blob = layout.blob(digest)
     using _held = await this.#lock.hold(digest)
-    if (await this.storage.stat(blob)) await this.storage.touch(blob)
-    else await this.storage.put(blob, bytes)
+    await this.#place(digest, (path) => this.storage.put(path, bytes))
     // the tag is last: until then nothing is seen
     await this.#link(layout.revision(name, digest), digest)
     if (manifest.subject) await this.#link(layout.referrer(name, manifest.subject.digest, digest), digest)

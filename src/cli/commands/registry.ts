@@ -5,10 +5,19 @@ import { ellipsis, filtersOf, formatFlag, printListing } from '../format/table.t
 import { showProgress } from '../progress.ts'
 import type { Session } from '../session.ts'
 import { imagePath } from '../targets.ts'
-import { canonical, familiar, familiarName, parseReference, withDefaultTag } from '../../reference/reference.ts'
+import { canonical, familiar, familiarName, hostOf, parseReference, withDefaultTag, type Reference } from '../../reference/reference.ts'
 
 const credentials = ({ configDirectory, env }: Session): CredentialStore => new CredentialStore(configDirectory, env)
 const trust = { type: 'bool', otherwise: true, help: 'Taken for Docker\'s sake, without effect', hidden: true } as const
+
+/** What is to be pulled or pushed: one tag, or, without any, all of a repository. */
+function wanted(name: string, flags: { 'all-tags': boolean, quiet: boolean }, console: Console): Reference {
+  const asked = parseReference(name)
+  const named = asked.tag !== undefined || asked.digest !== undefined
+  if (flags['all-tags'] && named) throw new ExitError(1, "tag can't be used with --all-tags/-a")
+  if (!flags['all-tags'] && !named && !flags.quiet) console.print('Using default tag: latest')
+  return flags['all-tags'] ? asked : withDefaultTag(asked)
+}
 
 export const pull = command({
   usage: 'NAME[:TAG|@DIGEST]',
@@ -20,10 +29,7 @@ export const pull = command({
     quiet: { type: 'bool', short: 'q', help: 'Suppress verbose output' },
   },
   async run({ args: [name = ''], flags, session, console }) {
-    const asked = parseReference(name)
-    if (flags['all-tags'] && (asked.tag || asked.digest)) throw new ExitError(1, 'tag can\'t be used with --all-tags/-a')
-    const reference = flags['all-tags'] ? asked : withDefaultTag(asked)
-    if (!flags['all-tags'] && !asked.tag && !asked.digest && !flags.quiet) console.print('Using default tag: latest')
+    const reference = wanted(name, flags, console)
     const stream = await (await session.client()).stream('POST', '/images/create', {
       query: { fromImage: familiarName(reference), tag: reference.digest ?? reference.tag, platform: flags.platform }, headers: authFor(session, name),
     })
@@ -41,10 +47,7 @@ export const push = command({
     quiet: { type: 'bool', short: 'q', help: 'Suppress verbose output' },
   },
   async run({ args: [name = ''], flags, session, console }) {
-    const asked = parseReference(name)
-    if (flags['all-tags'] && asked.tag) throw new ExitError(1, 'tag can\'t be used with --all-tags/-a')
-    const reference = flags['all-tags'] ? asked : withDefaultTag(asked)
-    if (!flags['all-tags'] && !asked.tag && !flags.quiet) console.print('Using default tag: latest')
+    const reference = wanted(name, flags, console)
     const { 'X-Registry-Auth': auth = Buffer.from('{}').toString('base64url') } = authFor(session, name)
     const stream = await (await session.client()).stream('POST', imagePath(familiarName(reference), '/push'), { query: { tag: reference.tag }, headers: { 'X-Registry-Auth': auth } })
     await showProgress(stream, console, flags.quiet)
@@ -110,7 +113,7 @@ export const logout = command({
 
 /** What a login is kept under: docker.io's by the URL of its index, others' by host. */
 function addressOf(server: string): string {
-  const host = server.replace(/^https?:\/\//, '').replace(/\/.*$/, '')
+  const host = hostOf(server)
   return ['', 'docker.io', 'index.docker.io', 'registry-1.docker.io'].includes(host) ? INDEX : host
 }
 
