@@ -70,7 +70,7 @@ export class TestRegistry {
       writeFileSync(config, JSON.stringify({ version: 0.1, storage: { filesystem: { rootdirectory: data }, delete: { enabled: true } }, http: { addr: this.name }, log: { level: 'error', accesslog: { disabled: true } } }))
       this.#process = spawn('docker-registry', ['serve', config], { stdio: ['ignore', 'ignore', 'ignore'] })
     } else {
-      this.#process = spawn(join(root, 'bin/berth'), ['registry', 'serve', '--addr', this.name, '--root', data, ...this.#flags], { stdio: ['ignore', 'pipe', 'pipe'] })
+      this.#process = spawn(process.env['BERTH'] ?? join(root, 'bin/berth'), ['registry', 'serve', '--addr', this.name, '--root', data, ...this.#flags], { stdio: ['ignore', 'pipe', 'pipe'] })
       for (const stream of [this.#process.stdout, this.#process.stderr]) stream!.on('data', (chunk: Buffer) => (this.said += chunk.toString()))
     }
     const tls = this.#flags.includes('--tls-cert')

@@ -28,8 +28,7 @@ const WAITING = 8
 const IDLE = 5000
 
 /** Archives packed and unpacked on worker threads: their system calls are synchronous, and the event loop has others to
- * serve. At most `size` run at once; the rest wait. Those that wait for a client or a registry themselves are beyond that
- * number. */
+ * serve. At most `size` run at once; the rest wait. Those that wait for a client themselves are beyond that number. */
 export class Archiver implements Disposable {
   readonly #size: number
   readonly #idle: { worker: Worker, timer: NodeJS.Timeout }[] = []
@@ -77,7 +76,7 @@ export class Archiver implements Disposable {
     if (growth?.open && !follow) await whole
     if (follow) this.#following = true
     try {
-      return await this.#run({ task: 'unpack', fd, ...(growth && { growth: growth.shared }), root, options }, { waits: Boolean(follow) }) as Unpacked
+      return await this.#run({ task: 'unpack', fd, ...(growth && { growth: growth.shared }), root, options }) as Unpacked
     } finally {
       if (follow) this.#following = false
     }

@@ -3,7 +3,7 @@ import { promisify } from 'node:util'
 import { constants, crc32, deflateRaw } from 'node:zlib'
 import { Passing } from '../lib/garbage.ts'
 
-const BLOCK = 512 << 10
+const BLOCK = 256 << 10
 const WINDOW = 32 << 10
 /** Within a hundredth of zlib's usual level in size, and a seventh faster. */
 const LEVEL = 5

@@ -1,6 +1,7 @@
 import { closeSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { isKind, messageOf, type ErrorKind } from '../lib/errors.ts'
+import { dropBuffers } from '../lib/garbage.ts'
 import { must } from '../sys/ffi.ts'
 import { nr } from '../sys/syscalls.ts'
 import { DescriptorBytes, Growth, GrowingBytes } from './bytes.ts'
@@ -8,6 +9,9 @@ import { compareTrees, type Change } from './changes.ts'
 import { pack, type PackOptions, type Packed } from './pack.ts'
 import { replay } from './split.ts'
 import { unpack, type Unpacked, type UnpackOptions } from './unpack.ts'
+
+/** Bytes of buffers that wait for the next task. */
+const KEPT = 4 << 20
 
 /** What a worker thread is asked. Descriptors are the process's; the worker closes `fd`, the caller the others. */
 export type Task =
@@ -44,4 +48,5 @@ parentPort?.on('message', (task: Task) => {
     reply = { error: { kind: isKind(error) ? error.kind : undefined, message: messageOf(error), ...(code && { code }) } }
   }
   parentPort!.postMessage(reply)
+  dropBuffers(KEPT)
 })

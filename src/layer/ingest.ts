@@ -34,8 +34,9 @@ export class Ingest implements AsyncDisposable {
    * by the digest. */
   static async open(path: string, algorithm: string): Promise<Ingest> {
     const ingest = new Ingest(path, algorithm)
-    const buffer = Buffer.allocUnsafe(1 << 20)
-    for (const { size } = fstatSync(ingest.#fd); ingest.#length < size;) {
+    const { size } = fstatSync(ingest.#fd)
+    const buffer = Buffer.allocUnsafe(Math.min(size, 1 << 20))
+    while (ingest.#length < size) {
       const { bytesRead } = await readAt(ingest.#fd, buffer, 0, buffer.length, ingest.#length)
       if (bytesRead === 0) break
       ingest.#hash.update(buffer.subarray(0, bytesRead))

@@ -2,11 +2,20 @@ import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /** How many bytes of buffers may have passed before those that nobody has any more are given back. */
-const PASSING = 8 << 20
+const PASSING = 3 << 20
 
-type Collect = (options: { type: 'minor' }) => void
+type Collect = (options?: { type: 'minor' | 'major' }) => void
 
-let collect: Collect | undefined
+let known: Collect | undefined
+
+function collect(type: 'minor' | 'major'): void {
+  if (!known) {
+    setFlagsFromString('--expose-gc')
+    known = runInNewContext('gc') as Collect
+    setFlagsFromString('--no-expose-gc')
+  }
+  known({ type })
+}
 
 /** Counts bytes that pass through this process in buffers of their own, and has the young garbage collected now and then:
  * V8 lets some sixty megabytes of them pile up before it does so by itself, since it sees only their handles. A collection
@@ -18,11 +27,12 @@ export class Passing {
     this.#bytes += bytes
     if (this.#bytes < PASSING) return
     this.#bytes = 0
-    if (!collect) {
-      setFlagsFromString('--expose-gc')
-      collect = runInNewContext('gc') as Collect
-      setFlagsFromString('--no-expose-gc')
-    }
-    collect({ type: 'minor' })
+    collect('minor')
   }
+}
+
+/** Gives back the buffers of work that is over, where this thread has got more than `limit` bytes of them. It takes some
+ * milliseconds. */
+export function dropBuffers(limit: number): void {
+  if (process.memoryUsage().arrayBuffers > limit) collect('major')
 }

@@ -1,5 +1,5 @@
 import { mkdirSync, readdirSync, renameSync, rmdirSync, unlinkSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
+import { readdir, rm, rmdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { codeOf } from './errors.ts'
 
@@ -51,7 +51,7 @@ export class Trash {
     for (let grave = this.#graves.shift(); grave !== undefined; grave = this.#graves.shift()) {
       try {
         // what a container leaves is mostly a dozen files: to delete those at once is cheaper than to have it done
-        if (!deleteFew(grave, { left: FEW })) await rm(grave, { recursive: true, force: true, maxRetries: 3 })
+        if (!deleteFew(grave, { left: FEW })) await deleteMany(grave)
       } catch (error) {
         this.#warn(`can't delete ${grave}; it is tried again when the engine starts`, error)
       }
@@ -59,6 +59,15 @@ export class Trash {
     }
     this.#work = undefined
   }
+}
+
+/** Deletes a tree, one entry after the other: `rm` of Node begins with all of a directory's at once, which takes memory. */
+async function deleteMany(path: string): Promise<void> {
+  for (const entry of await readdir(path, { withFileTypes: true })) {
+    const child = join(path, entry.name)
+    await (entry.isDirectory() ? deleteMany(child) : unlink(child))
+  }
+  await rmdir(path)
 }
 
 /** Deletes a tree unless it has too many entries; false where something is left. */

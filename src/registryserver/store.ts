@@ -16,7 +16,9 @@ export interface Stored { digest: string, size: number }
 export interface StoredManifest extends Stored { manifest: Manifest }
 
 /** Bytes of an upload that are written at once. */
-const BATCH = 512 << 10
+const BATCH = 256 << 10
+/** Buffers that are kept for the next upload. */
+const SPARE = 16
 
 /** After how long what was asked for, and found, counts as forgotten by whoever asked, in milliseconds. */
 export const GRACE = 3600_000
@@ -29,6 +31,7 @@ export class RegistryStore {
   readonly #uploads = new Map<string, Upload>()
   readonly #maxBlob: number
   readonly #passing = new Passing()
+  readonly #buffers: Buffer[] = []
   /** One at a time makes a blob, keeps it, or deletes it. */
   readonly #lock = new KeyedLock()
 
@@ -124,36 +127,59 @@ export class RegistryStore {
     if (range && range.start !== appender.length) throw refuse('RANGE_INVALID', `the chunk begins at byte ${range.start}, and ${appender.length} bytes are there`, { headers: { Range: rangeOf(appender.length), Location: `/v2/${name}/blobs/uploads/${id}` } })
     upload.busy = true
     const end = range ? range.end + 1 : Infinity
-    let pieces: Uint8Array[] = []
-    let waiting = 0
-    const write = async (): Promise<void> => {
-      const batch = pieces
-      pieces = []
-      waiting = 0
-      await appender.write(batch).catch(async (error: unknown) => {
-        this.#uploads.delete(id) // its hash is ahead of its file: who goes on has it made anew
-        await appender.close()
-        throw error
-      })
-      written?.(appender.length)
+    let length = appender.length
+    let writing = Promise.resolve()
+    let [buffer, other] = [this.#buffer(), this.#buffer()]
+    let filled = 0
+    /** Begins to write what the buffer has, while the other is filled. */
+    const flush = async (): Promise<void> => {
+      await writing
+      writing = this.#write(id, appender, buffer.subarray(0, filled), written)
+      writing.catch(() => {}) // it is seen at the next turn
+      ;[buffer, other] = [other, buffer]
+      filled = 0
     }
     try {
       for await (const data of body) {
-        if (appender.length + waiting + data.length > Math.min(end, this.#maxBlob)) throw refuse('SIZE_INVALID', end < Infinity ? 'the chunk is longer than its range' : `the blob is larger than ${this.#maxBlob} bytes`, end < Infinity ? {} : { status: 413 })
+        length += data.length
+        if (length > Math.min(end, this.#maxBlob)) throw refuse('SIZE_INVALID', end < Infinity ? 'the chunk is longer than its range' : `the blob is larger than ${this.#maxBlob} bytes`, end < Infinity ? {} : { status: 413 })
         upload.hash.update(data)
-        pieces.push(data)
-        waiting += data.length
-        if (waiting >= BATCH) await write()
+        for (let at = 0; at < data.length;) {
+          const taken = Math.min(BATCH - filled, data.length - at)
+          buffer.set(data.subarray(at, at + taken), filled)
+          filled += taken
+          at += taken
+          if (filled === BATCH) await flush()
+        }
         this.#passing.pass(data.length)
       }
     } finally {
       try {
-        if (waiting) await write()
+        if (filled) await flush()
+        await writing
       } finally {
         upload.busy = false
+        this.#buffers.push(buffer, other)
+        this.#buffers.length = Math.min(this.#buffers.length, SPARE)
       }
     }
     return appender.length
+  }
+
+  /** A buffer for a while: those that come and go with each request are garbage that is seen late. */
+  #buffer(): Buffer {
+    return this.#buffers.pop() ?? Buffer.allocUnsafeSlow(BATCH)
+  }
+
+  async #write(id: string, appender: Appender, data: Buffer, written: ((length: number) => void) | undefined): Promise<void> {
+    try {
+      await appender.write(data)
+    } catch (error) {
+      this.#uploads.delete(id) // its hash is ahead of its file: who goes on has it made anew
+      await appender.close()
+      throw error
+    }
+    written?.(appender.length)
   }
 
   /** Ends an upload: what it has becomes a blob, if it is what the digest says. */

@@ -38,12 +38,13 @@ export function storageConformance(name: string, open: () => Storage): void {
 
   of('what is appended goes on where it ended', async (storage) => {
     const first = await storage.append('up/data')
-    await first.write([Buffer.from('one '), Buffer.from('two ')])
+    await first.write(Buffer.from('one '))
+    await first.write(Buffer.from('two '))
     assert.equal(first.length, 8)
     await first.close()
     const second = await storage.append('up/data')
     assert.equal(second.length, 8)
-    await second.write([Buffer.from('three')])
+    await second.write(Buffer.from('three'))
     assert.equal(await textOf(storage.read('up/data', 0, second.length)), 'one two three')
     await second.close()
     await storage.commit('up/data', 'lasting/data')

@@ -42,8 +42,8 @@ export interface Storage {
 export interface Appender {
   /** Bytes that are there. */
   readonly length: number
-  /** Takes pieces over: they must not be changed any more. */
-  write(pieces: Uint8Array[]): Promise<void>
+  /** Writes at the end. The data is the writer's again when that is done. */
+  write(data: Uint8Array): Promise<void>
   /** Ends the writing; what was written stays. */
   close(): Promise<void>
 }

@@ -124,12 +124,12 @@ export function openFileSystem(root: string): Storage {
           get length() {
             return length
           },
-          async write(pieces) {
+          async write(data) {
             try {
-              for (let rest = pieces; rest.length;) {
-                const { bytesWritten } = await file.writev(rest)
+              for (let done = 0; done < data.length;) {
+                const { bytesWritten } = await file.write(data, done, data.length - done)
                 length += bytesWritten
-                rest = without(rest, bytesWritten)
+                done += bytesWritten
               }
             } catch (error) {
               throw failed('write', path, error)
@@ -183,14 +183,4 @@ export function openFileSystem(root: string): Storage {
 
     close: () => Promise.resolve(),
   }
-}
-
-/** What is left of pieces when so many bytes of them are done. */
-function without(pieces: readonly Uint8Array[], bytes: number): Uint8Array[] {
-  let done = bytes
-  return pieces.flatMap((piece) => {
-    const taken = Math.min(done, piece.length)
-    done -= taken
-    return taken < piece.length ? [piece.subarray(taken)] : []
-  })
 }

@@ -37,11 +37,9 @@ export function openMemory(): Storage {
         get length() {
           return file.size
         },
-        async write(pieces) {
-          for (const piece of pieces) {
-            file.pieces.push(Buffer.from(piece))
-            file.size += piece.length
-          }
+        async write(data) {
+          file.pieces.push(Buffer.from(data))
+          file.size += data.length
           file.changed = Date.now()
         },
         close: async () => {},
