@@ -5,7 +5,7 @@ import { test } from 'node:test'
 
 const root = import.meta.dirname
 /** Rooms from the lowest up: each may import those before it, and itself. */
-const order = ['lib', 'netlink', 'sys', 'api', 'reference', 'manifest', 'registry', 'archive', 'graphdb', 'logdriver', 'graphdriver', 'libcontainer', 'runtime', 'execdriver', 'networkdriver', 'engine', 'server', 'libnetwork', 'layer', 'image', 'distribution', 'container', 'registryserver', 'daemon', 'cli']
+const order = ['lib', 'netlink', 'sys', 'api', 'reference', 'manifest', 'registry', 'archive', 'graphdb', 'logdriver', 'volumedriver', 'graphdriver', 'libcontainer', 'runtime', 'execdriver', 'networkdriver', 'engine', 'server', 'libnetwork', 'volume', 'layer', 'image', 'distribution', 'container', 'registryserver', 'daemon', 'cli']
 const files = globSync('**/*.ts', { cwd: root }).filter((file) => !file.endsWith('.test.ts'))
 const imports = new Map(files.map((file) => [file, [...readFileSync(join(root, file), 'utf8').matchAll(/(import type|import|export)\s[^'"]*?from '(\.[^']+)'|()import\('(\.[^']+)'\)/g)]
   .map((match) => ({ to: normalize(join(dirname(file), (match[2] ?? match[4])!)), type: match[1] === 'import type' }))]))

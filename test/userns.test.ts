@@ -98,3 +98,13 @@ test('a user without subordinate ids, or that there is not, is refused', async (
     assert.match(err, message)
   }
 })
+
+test('a volume belongs to the users of containers, with what the image has for it', async () => {
+  await daemon.stop()
+  await start()
+  assert.equal(run('-v', 'own:/x', 'starter', 'sh', '-c', 'stat -c "%u %g" /x; touch /x/f; mkdir -p /tmp/x').out, '0 0\n')
+  const path = join(daemon.directory, 'data/volumes/own/_data')
+  assert.deepEqual([statSync(path).uid, statSync(join(path, 'f')).uid], [ROOT, ROOT])
+  assert.equal(run('-v', 'etc:/etc', 'starter', 'stat', '-c', '%u', '/etc/passwd').out, '0\n')
+  assert.equal(run('--mount', 'type=image,src=starter,dst=/i', 'starter', 'stat', '-c', '%u', '/i/etc/passwd').out, '0\n')
+})

@@ -21,6 +21,7 @@ export const nouns: readonly Noun[] = [
   { name: 'network', short: 'Manage networks' },
   { name: 'registry', short: 'Run a registry' },
   { name: 'system', short: 'Manage the daemon' },
+  { name: 'volume', short: 'Manage volumes' },
 ]
 
 /** A command of containers: `berth NAME` and `berth container NAME`. */
@@ -28,6 +29,7 @@ const container = (name: string, short: string, load: Entry['load'], group: Entr
 const only = (name: string, short: string, load: Entry['load'], ...others: string[]): Entry => ({ names: [name, ...others], short, group: 'hidden', load })
 
 const registry = () => import('./commands/registry.ts')
+const volume = () => import('./commands/volume.ts')
 const lifecycle = () => import('./commands/lifecycle.ts')
 
 /** All commands. A command's file is loaded when it is run. */
@@ -47,7 +49,7 @@ export const entries: readonly Entry[] = [
   container('export', 'Export a container\'s file system as a tar archive', async () => (await import('./commands/export.ts')).exportContainer),
   { names: ['history', 'image history'], short: 'Show the history of an image', group: 'plain', load: async () => (await import('./commands/images.ts')).history },
   { names: ['import', 'image import'], short: 'Create an image from the contents of a tar archive', group: 'plain', load: async () => (await import('./commands/archives.ts')).importImage },
-  { names: ['inspect'], short: 'Show all that is known of containers, images and networks', group: 'plain', load: async () => (await import('./commands/inspect.ts')).inspect },
+  { names: ['inspect'], short: 'Show all that is known of containers, images, networks and volumes', group: 'plain', load: async () => (await import('./commands/inspect.ts')).inspect },
   only('container inspect', 'Show all that is known of containers', async () => (await import('./commands/inspect.ts')).inspectContainers),
   only('image inspect', 'Show all that is known of images', async () => (await import('./commands/inspect.ts')).inspectImages),
   container('kill', 'Kill running containers', async () => (await lifecycle()).kill),
@@ -89,6 +91,16 @@ export const entries: readonly Entry[] = [
   only('registry gc', 'Delete what a registry does not need any more', async () => (await import('./commands/serve.ts')).gc),
   only('job ls', 'List the jobs that the daemon runs', async () => (await import('./commands/job.ts')).ls, 'job list'),
   only('job cancel', 'Cancel jobs', async () => (await import('./commands/job.ts')).cancel),
+  only('volume create', 'Create a volume', async () => (await volume()).create),
+  only('volume ls', 'List volumes', async () => (await volume()).ls, 'volume list'),
+  only('volume inspect', 'Show all that is known of volumes', async () => (await import('./commands/inspect.ts')).inspectVolumes),
+  only('volume rm', 'Remove volumes', async () => (await volume()).rm, 'volume remove'),
+  only('volume prune', 'Remove the volumes that no container has', async () => (await import('./commands/prune.ts')).pruneVolumes),
+  only('volume snapshot', 'Keep a volume as it is now, under another name', async () => (await volume()).snapshot),
+  only('volume clone', 'Make a volume with what another one has', async () => (await volume()).clone),
+  only('volume rename', 'Rename a volume', async () => (await volume()).rename),
+  only('volume export', 'Write what a volume has to a tar archive', async () => (await volume()).exportVolume),
+  only('volume import', 'Unpack a tar archive into a volume', async () => (await volume()).importVolume),
   { names: ['completion'], short: 'Print the completion script of a shell', group: 'plain', load: async () => (await import('./commands/completion.ts')).completionOf(entries, nouns) },
 ]
 

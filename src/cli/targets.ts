@@ -11,6 +11,9 @@ export const imagePath = (name: string, rest = ''): string => `/images/${encodeU
 /** The API's path of a network. */
 export const networkPath = (name: string, rest = ''): string => `/networks/${encodeURIComponent(name)}${rest}`
 
+/** The API's path of a volume. */
+export const volumePath = (name: string, rest = ''): string => `/volumes/${encodeURIComponent(name)}${rest}`
+
 /** Splits `host:5000/name:tag` before its tag, which is empty where there is none. */
 export function splitTag(name: string): [repository: string, tag: string] {
   const colon = name.lastIndexOf(':')

@@ -1,26 +1,18 @@
 import * as v from 'valibot'
-import { invalid, unsupported } from '../lib/errors.ts'
+import { flag, integer, list, map, parseBody as parse, string, text, whole } from '../api/body.ts'
+import { unsupported } from '../lib/errors.ts'
 
-/** What a client sends to create, update, or execute in a container: the API's ContainerConfig and HostConfig. Unknown
- * keys are left out, as Docker does; a known key of the wrong type is refused by its name. Go's clients send null for
- * what is empty. */
-/** No path, name or argument of a system call has a NUL in it. */
-const string = v.pipe(v.string(), v.check((value) => !value.includes('\0'), 'a NUL byte in a string'))
-const text = v.nullish(string, '')
-const flag = v.nullish(v.boolean(), false)
-const whole = v.nullish(v.pipe(v.number(), v.integer()), 0)
-const optionalWhole = v.nullish(v.pipe(v.number(), v.integer()))
-const texts = v.nullish(v.array(string), [])
-const labels = v.nullish(v.record(string, string), {})
+/** What a client sends to create, update, or execute in a container: the API's ContainerConfig and HostConfig. */
+const optionalWhole = v.nullish(integer)
 const set = v.nullish(v.record(string, v.nullish(v.object({}), {})), {})
 const command = v.nullish(v.union([v.array(string), v.pipe(string, v.transform((word) => [word]))]))
 
-const health = v.object({ Test: texts, Interval: whole, Timeout: whole, Retries: whole, StartPeriod: whole, StartInterval: whole })
+const health = v.object({ Test: list, Interval: whole, Timeout: whole, Retries: whole, StartPeriod: whole, StartInterval: whole })
 
 const containerConfig = {
   Hostname: text, Domainname: text, User: text, AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, ExposedPorts: set, Tty: flag,
-  OpenStdin: flag, StdinOnce: flag, Env: texts, Cmd: command, Healthcheck: v.nullish(health), ArgsEscaped: flag, Image: text, Volumes: set,
-  WorkingDir: text, Entrypoint: command, NetworkDisabled: flag, MacAddress: text, OnBuild: v.nullish(v.array(string)), Labels: labels,
+  OpenStdin: flag, StdinOnce: flag, Env: list, Cmd: command, Healthcheck: v.nullish(health), ArgsEscaped: flag, Image: text, Volumes: set,
+  WorkingDir: text, Entrypoint: command, NetworkDisabled: flag, MacAddress: text, OnBuild: v.nullish(v.array(string)), Labels: map,
   StopSignal: text, StopTimeout: optionalWhole, Shell: v.nullish(v.array(string)),
 }
 
@@ -31,8 +23,10 @@ const request = v.looseObject({ Driver: text })
 const ulimit = v.object({ Name: string, Soft: whole, Hard: whole })
 const port = v.object({ HostIp: text, HostPort: text })
 const mount = v.looseObject({
-  Type: v.picklist(['bind', 'volume', 'tmpfs', 'npipe', 'cluster', 'image']), Source: text, Target: text, ReadOnly: flag, Consistency: text,
+  Type: text, Source: text, Target: text, ReadOnly: flag, Consistency: text,
   BindOptions: v.nullish(v.object({ Propagation: text, NonRecursive: flag, CreateMountpoint: flag, ReadOnlyNonRecursive: flag, ReadOnlyForceRecursive: flag })),
+  VolumeOptions: v.nullish(v.object({ NoCopy: flag, Labels: map, Subpath: text, DriverConfig: v.nullish(v.object({ Name: text, Options: map })) })),
+  ImageOptions: v.nullish(v.object({ Subpath: text })),
   TmpfsOptions: v.nullish(v.object({ SizeBytes: whole, Mode: whole, Options: v.nullish(v.array(v.array(string))) })),
 })
 
@@ -50,11 +44,11 @@ const restartPolicy = v.nullish(v.object({ Name: text, MaximumRetryCount: whole 
 
 const hostConfig = {
   ...resources,
-  Binds: v.nullish(v.array(string)), ContainerIDFile: text, LogConfig: v.nullish(v.object({ Type: text, Config: labels }), { Type: '', Config: {} }),
+  Binds: v.nullish(v.array(string)), ContainerIDFile: text, LogConfig: v.nullish(v.object({ Type: text, Config: map }), { Type: '', Config: {} }),
   NetworkMode: text, PortBindings: v.nullish(v.record(string, v.nullish(v.array(port), [])), {}), RestartPolicy: restartPolicy, AutoRemove: flag,
   VolumeDriver: text, VolumesFrom: v.nullish(v.array(string)), Mounts: v.nullish(v.array(mount)), ConsoleSize: v.nullish(v.tuple([v.number(), v.number()]), [0, 0]),
   Annotations: v.nullish(v.record(string, string)), CapAdd: v.nullish(v.array(string)), CapDrop: v.nullish(v.array(string)),
-  CgroupnsMode: text, Dns: texts, DnsOptions: texts, DnsSearch: texts, ExtraHosts: v.nullish(v.array(string)), GroupAdd: v.nullish(v.array(string)),
+  CgroupnsMode: text, Dns: list, DnsOptions: list, DnsSearch: list, ExtraHosts: v.nullish(v.array(string)), GroupAdd: v.nullish(v.array(string)),
   IpcMode: text, Cgroup: text, Links: v.nullish(v.array(string)), OomScoreAdj: whole, PidMode: text, Privileged: flag, PublishAllPorts: flag,
   ReadonlyRootfs: flag, SecurityOpt: v.nullish(v.array(string)), StorageOpt: v.nullish(v.record(string, string)),
   Tmpfs: v.nullish(v.record(string, string)), UTSMode: text, UsernsMode: text, ShmSize: whole, Sysctls: v.nullish(v.record(string, string)),
@@ -83,21 +77,12 @@ const updateBody = v.object({ ...resources, PublishAdd: ports, PublishRm: ports,
 export type UpdateBody = v.InferOutput<typeof updateBody>
 
 const execBody = v.object({
-  AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, DetachKeys: text, Tty: flag, Env: texts, Cmd: command, Privileged: flag, User: text,
+  AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, DetachKeys: text, Tty: flag, Env: list, Cmd: command, Privileged: flag, User: text,
   WorkingDir: text, ConsoleSize: v.nullish(v.tuple([v.number(), v.number()])),
 })
 export type ExecBody = v.InferOutput<typeof execBody>
 
 const execStartBody = v.object({ Detach: flag, Tty: flag, ConsoleSize: v.nullish(v.tuple([v.number(), v.number()])) })
-
-function parse<Schema extends v.GenericSchema>(schema: Schema, body: unknown): v.InferOutput<Schema> {
-  if (body === undefined || body === null) throw invalid('invalid JSON: got EOF while reading request body')
-  const result = v.safeParse(schema, body, { abortEarly: true })
-  if (result.success) return result.output
-  const issue = result.issues[0]
-  const where = v.getDotPath(issue)
-  throw invalid(`invalid JSON: cannot read ${where ? `field ${where}` : 'the body'}: ${issue.message}`)
-}
 
 const connectBody = v.object({ Container: string, EndpointConfig: v.nullish(endpoint) })
 const disconnectBody = v.object({ Container: string, Force: flag })
@@ -116,7 +101,6 @@ export const emptyHostConfig = (): HostConfig => parse(v.object(hostConfig), {})
 /** Refuses, by name, what is understood but can't be done. */
 export function refuseUnsupported(host: HostConfig): void {
   const asked: [boolean, string][] = [
-    [!!host.VolumesFrom?.length, 'HostConfig.VolumesFrom: volumes are not supported'],
     [!!host.DeviceRequests?.length, `could not select device driver ${JSON.stringify(host.DeviceRequests?.[0]?.Driver ?? '')} with capabilities: [[gpu]]`],
     [Object.keys(host.StorageOpt ?? {}).length > 0, '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option'],
     [!!host.Isolation && host.Isolation !== 'default', `invalid isolation '${host.Isolation}' on linux`],

@@ -5,7 +5,7 @@ import { applyChanges } from '../image/changes.ts'
 import { plumbing } from './plumbing.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
-import { pauseContainer, unpauseContainer } from './stop.ts'
+import { whilePaused } from './stop.ts'
 
 export interface CommitOptions { repo: string, tag: string, comment: string, author: string, pause: boolean, changes: readonly string[], body: unknown }
 
@@ -16,10 +16,8 @@ export async function commitContainer(deps: ContainerDeps, container: Container,
   const parent = deps.images.has(record.image) ? deps.images.get(record.image) : undefined
   const config = applyChanges(runConfigOf(container, options.body), options.changes)
   const holder = `/hold/commit-${container.id}-${Date.now()}`
-  const pause = options.pause && record.state.status === 'running'
-  if (pause) await pauseContainer(deps, container)
   try {
-    const layer = await deps.layers.archiveChanges(record.id, record.topLayer, plumbing, (stream) => deps.layers.register(stream, record.topLayer, holder))
+    const layer = await whilePaused(deps, options.pause ? [container.id] : [], () => deps.layers.archiveChanges(record.id, record.topLayer, plumbing, (stream) => deps.layers.register(stream, record.topLayer, holder)))
     const created = new Date().toISOString()
     const image: ImageConfig = {
       architecture: parent?.config.architecture ?? goArchitecture, os: 'linux', created, ...(options.author && { author: options.author }), ...(options.comment && { comment: options.comment }), config,
@@ -32,7 +30,6 @@ export async function commitContainer(deps: ContainerDeps, container: Container,
     return id
   } finally {
     await deps.layers.release(holder)
-    if (pause) await unpauseContainer(deps, container)
   }
 }
 

@@ -10,11 +10,13 @@ import { withDescriptor } from '../archive/archive.ts'
 import { cleanPath } from '../libcontainer/rootfs.ts'
 import type { Container } from './container.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
+import type { MountPoint } from './mounts.ts'
+import { withAssembled } from './volumes.ts'
 
-/** Runs `work` with the container's root: through its process where it runs, so that its own mounts are seen, else its
- * layers. All paths are resolved inside that root by the kernel, whatever the container does meanwhile. */
+/** Runs `work` with the container's root, and what is mounted there: through its process where it runs, else put together
+ * for the moment. All paths are resolved inside that root by the kernel, whatever the container does meanwhile. */
 async function withRoot<T>(deps: ContainerDeps, container: Container, work: (root: number, idMaps?: IdMaps) => Promise<T>): Promise<T> {
-  if (!container.process) return await deps.layers.withTree(container.id, work)
+  if (!container.process) return await withAssembled(deps, container.record, work)
   const root = openSync(`/proc/${container.process.pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY)
   return await withDescriptor(root, () => work(root, remapOf(deps, container.record.host)))
 }
@@ -84,7 +86,9 @@ export async function copyOut(deps: ContainerDeps, container: Container, path: s
 /** Unpacks an archive into a directory of the container. */
 export async function copyIn(deps: ContainerDeps, container: Container, path: string, archive: Readable, options: { keepKinds: boolean, chown: boolean, signal: AbortSignal }): Promise<void> {
   if (path === '') throw invalid('bad parameter: path cannot be empty')
-  if (container.record.host.ReadonlyRootfs) throw new BerthError('forbidden', 'container rootfs is marked read-only')
+  const point = pointOf(container.record.mounts, cleanPath(path))
+  if (point && !point.writable) throw new BerthError('forbidden', 'mounted volume is marked read-only')
+  if (!point && container.record.host.ReadonlyRootfs) throw new BerthError('forbidden', 'container rootfs is marked read-only')
   await withRoot(deps, container, async (root, idMaps) => {
     const directory = openInRoot(root, bytesOf(cleanPath(path)), constants.O_RDONLY | O_DIRECTORY)
     if (directory === -errno.ENOENT) throw missing(container, path)
@@ -94,4 +98,10 @@ export async function copyIn(deps: ContainerDeps, container: Container, path: st
       await deps.archiver.unpack(archive, fd, { whiteouts: 'keep', idMaps, keepKinds: options.keepKinds, ...(options.chown && { owner: { uid: 0, gid: 0 } }) }, options.signal)
     })
   })
+}
+
+/** The mount that a path is in. */
+function pointOf(mounts: readonly MountPoint[], path: string): MountPoint | undefined {
+  const above = mounts.filter(({ destination }) => `${path}/`.startsWith(`${destination}/`))
+  return above.toSorted((a, b) => b.destination.length - a.destination.length)[0]
 }

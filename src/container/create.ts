@@ -1,13 +1,13 @@
-import { existsSync, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
-import { invalid, notFound, unsupported } from '../lib/errors.ts'
+import { invalid, notFound } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
 import type { Image, ImageConfig } from '../image/image.ts'
 import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../image/platform.ts'
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
-import { checkDestination } from './mounts.ts'
+import { mountPointsOf } from './mounts.ts'
 import { containerDirectory, remapOf, type ContainerDeps, type HostFacts } from './deps.ts'
 import { checkLimits } from './limits.ts'
 import { generateName } from './names.ts'
@@ -15,7 +15,7 @@ import { writeNameFiles } from './namefiles.ts'
 import { membershipsOf, named } from './network.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { hostnameOf, mergeEnvironment, parseSecurityOptions } from './process.ts'
-import { bindsOf } from './spec.ts'
+import { claimVolumes, fillVolumes, releaseVolumes } from './volumes.ts'
 import type { Container } from './container.ts'
 import { isSignal } from '../lib/signals.ts'
 
@@ -31,6 +31,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   const config = mergeConfig(askedConfig, image.config)
   if (host.NetworkMode === 'default' && !deps.networks.find('bridge')) host.NetworkMode = 'none' // the daemon was told to do without
   const warnings = [...checkPlatform(image, askedConfig.Image, input.platform), ...checkAll(deps, config, host)]
+  const mounts = mountPointsOf(config, host, (name) => named(() => deps.containers.resolve(name)).record.mounts)
   const networks = membershipsOf(deps, config, host, networking?.EndpointsConfig ?? {}, warnings)
   const name = input.name ? deps.containers.checkName(input.name) : generateName((free) => deps.containers.nameIsFree(free))
   const entrypoint = config.Entrypoint ?? []
@@ -39,7 +40,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   const id = randomId()
   const record: ContainerRecord = {
     id, name, created: new Date().toISOString(), image: image.id, ...(image.topLayer && { topLayer: image.topLayer }), config, host,
-    path: command[0]!, args: command.slice(1), driver: deps.layers.driver.name, restartCount: 0, manuallyStopped: false, networks, endpoints: [],
+    path: command[0]!, args: command.slice(1), driver: deps.layers.driver.name, restartCount: 0, manuallyStopped: false, mounts, networks, endpoints: [],
     state: { status: 'created', pid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
   }
   if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? deps.hostname : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
@@ -47,14 +48,19 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   // the record last: what a crash leaves half-made has no owner, and is swept
   let container: Container | undefined
   try {
+    await claimVolumes(deps, id, mounts)
+    deps.failpoint('create.volumes')
     await deps.layers.createWritable(id, image.topLayer)
     deps.failpoint('create.layer')
     writeFiles(deps, record)
     deps.failpoint('create.files')
+    await fillVolumes(deps, record)
+    deps.failpoint('create.filled')
     container = deps.containers.add(record)
     deps.failpoint('create.record')
   } catch (error) {
     await deleteContainerFiles(deps, id)
+    await releaseVolumes(deps, id, mounts, { remove: true })
     throw error
   }
   deps.events.emit('container', 'create', id, container.attributes())
@@ -133,19 +139,7 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
   checkLimits(host, warnings)
   maskOf(resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged))
   parseSecurityOptions(host.SecurityOpt ?? [])
-  for (const bind of bindsOf(host)) {
-    checkDestination(bind.destination, `${bind.source}:${bind.destination}`)
-    if (!existsSync(bind.source) && !bind.createSource) throw invalid(`invalid mount config for type "bind": bind source path does not exist: ${bind.source}`)
-  }
-  const targets = [...bindsOf(host).map(({ destination }) => destination), ...Object.keys(host.Tmpfs ?? {}), ...(host.Mounts ?? []).filter(({ Type }) => Type !== 'bind').map(({ Target }) => Target)]
-  const double = targets.find((target, i) => targets.indexOf(target) !== i)
-  if (double) throw invalid(`Duplicate mount point: ${double}`)
   for (const target of Object.keys(host.Tmpfs ?? {})) if (!target.startsWith('/')) throw invalid(`invalid mount config for type "tmpfs": invalid mount path: '${target}' mount path must be absolute`)
-  for (const mount of host.Mounts ?? []) {
-    if (mount.Type === 'volume' || mount.Type === 'image') throw unsupported(`mounts of type ${mount.Type} are not supported: ${mount.Target}`)
-    if (mount.Type !== 'bind' && mount.Type !== 'tmpfs') throw invalid(`mount type unknown: ${JSON.stringify(mount.Type)}`)
-    if (!mount.Target) throw invalid('invalid mount config for type "' + mount.Type + '": field Target must not be empty')
-  }
   deps.openLog(host.LogConfig.Type, join(deps.dataRoot, 'unused'), host.LogConfig.Config) // opens no file before it is written to
   const { Name, MaximumRetryCount } = host.RestartPolicy
   checkPolicyName(Name)

@@ -10,6 +10,7 @@ import type { KeyedLock } from '../lib/lock.ts'
 import type { Trash } from '../lib/trash.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { Networks } from '../libnetwork/controller.ts'
+import type { Volumes } from '../volume/volumes.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { HostConfig } from './body.ts'
 import type { ContainerStore } from './store.ts'
@@ -46,6 +47,8 @@ export interface ContainerDeps {
   /** Undefined where containers' users are the host's. */
   remap: Remap | undefined
   dataRoot: string
+  execRoot: string
+  volumes: Volumes
   cgroupParent: string
   /** The user files of images that were read lately, by top layer. */
   imageUsers: Map<string, UserFiles>

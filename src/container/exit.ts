@@ -4,6 +4,7 @@ import type { ContainerDeps } from './deps.ts'
 import { leaveNetworks } from './network.ts'
 import { removeContainer } from './remove.ts'
 import { scheduleRestart, type Launch } from './restart.ts'
+import { leaveMounts } from './volumes.ts'
 
 const OUTPUT_GRACE = 10_000
 
@@ -53,7 +54,8 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   container.output.end()
   if (oomKilled) deps.events.emit('container', 'oom', record.id, container.attributes())
   deps.events.emit('container', 'die', record.id, { ...container.attributes(), exitCode: String(exit.exitCode) })
+  await leaveMounts(deps, record)
   container.notify('next-exit')
   if (!restarting) container.notify('not-running')
-  if (record.host.AutoRemove && !deps.isStopping()) await removeContainer(deps, container, { force: true, locked: true })
+  if (record.host.AutoRemove && !deps.isStopping()) await removeContainer(deps, container, { force: true, volumes: true, locked: true })
 }

@@ -8,14 +8,19 @@ import { NEVER, type ContainerRecord } from './record.ts'
 import { logPathOf } from './logs.ts'
 import { networkSettingsOf, networksOf, portsOf } from './networksettings.ts'
 import { labelsOf, parseSecurityOptions } from './process.ts'
-import { bindsOf, defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
+import { defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
 
 /** The API's MountPoint list. */
-function mountsOf(record: ContainerRecord): object[] {
-  return [
-    ...bindsOf(record.host).map((bind) => ({ Type: 'bind', Source: bind.source, Destination: bind.destination, Mode: bind.mode, RW: !bind.readonly, Propagation: bind.propagation })),
-    ...(record.host.Mounts ?? []).filter(({ Type }) => Type === 'tmpfs').map((mount) => ({ Type: 'tmpfs', Source: '', Destination: mount.Target, Mode: '', RW: !mount.ReadOnly, Propagation: '' })),
-  ]
+function mountsOf({ mounts }: ContainerRecord): object[] {
+  return mounts.map((point) => {
+    const place = { Destination: point.destination, Mode: point.mode, RW: point.writable, Propagation: point.type === 'bind' ? point.propagation : '' }
+    switch (point.type) {
+      case 'bind': return { Type: 'bind', Source: point.source, ...place }
+      case 'volume': return { Type: 'volume', Name: point.name, Source: point.source, Destination: place.Destination, Driver: point.driver, Mode: place.Mode, RW: place.RW, Propagation: '' }
+      case 'tmpfs': return { Type: 'tmpfs', Source: '', ...place }
+      case 'image': return { Type: 'image', Source: point.reference, ...place }
+    }
+  })
 }
 
 export function stateOf(record: ContainerRecord): Record<string, unknown> {
@@ -140,7 +145,7 @@ function compileFilters(deps: ListDeps, filters: Map<string, string[]>): (contai
     return ({ record }) => target !== undefined && (record.image === target || ancestors(deps, record.image).includes(target))
   })
   any('network', (value) => ({ record }) => Object.entries(networksOf(deps, record)).some(([name, { NetworkID }]) => name === value || NetworkID === value || value.length >= 12 && NetworkID.startsWith(value)))
-  any('volume', (value) => ({ record }) => bindsOf(record.host).some((bind) => bind.source === value || bind.destination === value))
+  any('volume', (value) => ({ record }) => record.mounts.some((point) => point.destination === value || point.type === 'bind' && point.source === value || point.type === 'volume' && point.name === value))
   any('health', (value) => () => value === 'none')
   any('isolation', (value) => () => value === 'default' || value === '')
   any('is-task', (value) => () => value === 'false' || value === '0')

@@ -1,5 +1,6 @@
 import type { Endpoint } from '../libnetwork/sandbox.ts'
 import type { ContainerConfig, HostConfig } from './body.ts'
+import type { MountPoint } from './mounts.ts'
 import type { Membership } from './network.ts'
 
 export type Status = 'created' | 'running' | 'paused' | 'restarting' | 'removing' | 'exited' | 'dead'
@@ -20,6 +21,8 @@ export interface ContainerRecord {
   driver: string
   state: ContainerState
   restartCount: number
+  /** What is mounted in it beside what all have. */
+  mounts: MountPoint[]
   /** The networks that it is in whenever it runs, and while it does its places in them. */
   networks: Membership[]
   endpoints: Endpoint[]

@@ -3,9 +3,11 @@ import { sendSignal } from '../sys/signal.ts'
 import type { Container } from './container.ts'
 import { deleteContainerFiles } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
+import { releaseVolumes } from './volumes.ts'
 
-/** Removes a container; a running one only by force, which kills it. `locked`: the caller holds its lock. */
-export async function removeContainer(deps: ContainerDeps, container: Container, options: { force: boolean, locked?: boolean }): Promise<void> {
+/** Removes a container; a running one only by force, which kills it. With `volumes`, those go that nobody named. `locked`:
+ * the caller holds its lock. */
+export async function removeContainer(deps: ContainerDeps, container: Container, options: { force: boolean, volumes?: boolean, locked?: boolean }): Promise<void> {
   if (container.running && !options.locked) {
     if (!options.force) {
       const advice = container.record.state.status === 'paused' ? 'Unpause and then stop the container before attempting removal or force remove' : 'stop the container before removing or force remove'
@@ -13,11 +15,11 @@ export async function removeContainer(deps: ContainerDeps, container: Container,
     }
     await killForRemoval(container)
   }
-  if (options.locked) return await erase(deps, container)
+  if (options.locked) return await erase(deps, container, options.volumes ?? false)
   using _held = await deps.lock.hold(container.id)
   if (container.removed) return
   if (container.running) throw conflict(`cannot remove container ${JSON.stringify('/' + container.record.name)}: container is running: stop the container before removing or force remove`)
-  await erase(deps, container)
+  await erase(deps, container, options.volumes ?? false)
 }
 
 async function killForRemoval(container: Container): Promise<void> {
@@ -34,13 +36,14 @@ async function killForRemoval(container: Container): Promise<void> {
   }
 }
 
-async function erase(deps: ContainerDeps, container: Container): Promise<void> {
+async function erase(deps: ContainerDeps, container: Container, volumes: boolean): Promise<void> {
   if (container.removed) return
   container.cancelRestart?.()
   deps.failpoint('remove.begin')
   const attributes = container.attributes()
   deps.containers.remove(container) // from here on a crash leaves files without an owner, which are swept
   deps.failpoint('remove.record')
+  await releaseVolumes(deps, container.id, container.record.mounts, { remove: volumes })
   deps.events.emit('container', 'destroy', container.id, attributes)
   for (const condition of ['removed', 'not-running', 'next-exit'] as const) container.notify(condition)
   try {

@@ -123,7 +123,7 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       response.end(JSON.stringify({ StatusCode: status }) + '\n')
     } },
     { method: 'DELETE', path: '/containers/:name', async handler(call) {
-      await act('remove', call, (container) => removeContainer(deps, container, { force: call.flag('force') }), { detached: true })
+      await act('remove', call, (container) => removeContainer(deps, container, { force: call.flag('force'), volumes: call.flag('v') }), { detached: true })
       call.empty()
     } },
     { method: 'POST', path: '/networks/:network/connect', async handler(call) {

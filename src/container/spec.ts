@@ -8,8 +8,8 @@ import type { HostConfig } from './body.ts'
 import type { HostFacts } from './deps.ts'
 import { devicesOf } from './devices.ts'
 import { resourcesOf } from './limits.ts'
-import { parseBind, type BindMount } from './mounts.ts'
 import { hostnameOf, processOf } from './process.ts'
+import { tmpfsMount } from './volumes.ts'
 import type { ContainerRecord } from './record.ts'
 import type { ResolvedUser } from './user.ts'
 
@@ -32,6 +32,8 @@ export interface SpecInput {
   remap: IdMaps | undefined
   /** Host paths of the files that are mounted on /etc/hosts and the like, by path in the container. */
   files: Record<string, string>
+  /** What is mounted for it beside what all have. */
+  mounts: readonly Mount[]
   cgroupPath: string
   /** berth's own init, for `--init`. */
   initPath: string
@@ -114,14 +116,8 @@ function mountsOf(input: SpecInput, cgroupsWritable: boolean): Mount[] {
   }
   const own: Mount[] = []
   for (const [destination, source] of Object.entries(files)) own.push({ destination, type: 'bind', source, options: ['rbind', 'rprivate'] })
-  for (const bind of bindsOf(host)) own.push(bindMount(bind))
-  for (const [destination, options] of Object.entries(host.Tmpfs ?? {})) own.push(tmpfs(destination, options))
-  for (const mount of host.Mounts ?? [])
-    if (mount.Type === 'tmpfs') {
-      const { SizeBytes, Mode, Options } = mount.TmpfsOptions ?? { SizeBytes: 0, Mode: 0, Options: [] }
-      const options = [mount.ReadOnly ? 'ro' : '', SizeBytes ? `size=${SizeBytes}` : '', Mode ? `mode=${Mode.toString(8)}` : '', ...(Options ?? []).map((pair) => pair.join('='))]
-      own.push(tmpfs(mount.Target, options.filter(Boolean).join(',')))
-    }
+  own.push(...input.mounts)
+  for (const [destination, options] of Object.entries(host.Tmpfs ?? {})) own.push(tmpfsMount(destination, options))
   if (host.Init) own.push({ destination: '/sbin/docker-init', type: 'bind', source: input.initPath, options: ['bind', 'ro'] })
   // a mount must not hide one that is below it
   own.sort((a, b) => depth(a.destination) - depth(b.destination))
@@ -135,30 +131,6 @@ const depth = (path: string): number => path.split('/').filter(Boolean).length
 
 function shm({ record }: SpecInput): Mount {
   return { destination: '/dev/shm', type: 'tmpfs', source: 'shm', options: ['nosuid', 'noexec', 'nodev', 'mode=1777', `size=${record.host.ShmSize || 64 << 20}`] }
-}
-
-function tmpfs(destination: string, options: string): Mount {
-  return { destination, type: 'tmpfs', source: 'tmpfs', options: ['noexec', 'nosuid', 'nodev', ...options.split(',').filter(Boolean)] }
-}
-
-/** The host paths that a container gets, from both ways to ask for them. */
-export function bindsOf(host: HostConfig): BindMount[] {
-  const binds = (host.Binds ?? []).map(parseBind)
-  for (const mount of host.Mounts ?? []) {
-    if (mount.Type !== 'bind') continue
-    const { Propagation = '', NonRecursive = false, ReadOnlyNonRecursive = false } = mount.BindOptions ?? {}
-    binds.push({
-      source: mount.Source, destination: mount.Target, readonly: mount.ReadOnly, recursive: !NonRecursive, readonlyRecursive: !ReadOnlyNonRecursive,
-      propagation: Propagation || 'rprivate', mode: '', createSource: mount.BindOptions?.CreateMountpoint ?? false,
-    })
-  }
-  return binds
-}
-
-function bindMount(bind: BindMount): Mount {
-  const options = [bind.recursive ? 'rbind' : 'bind', bind.propagation]
-  if (bind.readonly) options.push('ro', ...(bind.recursive && bind.readonlyRecursive ? ['rro'] : []))
-  return { destination: bind.destination, type: 'bind', source: bind.source, options }
 }
 
 function sysctlsOf(host: HostConfig, remap: SpecInput['remap']): Record<string, string> {

@@ -1,4 +1,4 @@
-import { chownSync, existsSync, mkdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { BerthError, conflict, messageOf } from '../lib/errors.ts'
 import { hostIdOf, rootOf } from '../lib/idmap.ts'
@@ -14,8 +14,9 @@ import { enterNetworks, leaveNetworks, networkEvents, serveNames } from './netwo
 import { mergeEnvironment } from './process.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
-import { bindsOf, buildSpec, type Joined } from './spec.ts'
+import { buildSpec, type Joined } from './spec.ts'
 import { resolveUser, type ResolvedUser, type UserFiles } from './user.ts'
+import { enterMounts, leaveMounts } from './volumes.ts'
 
 /** Starts a container. `not-modified` where it runs already. A failure leaves it as it was, with the reason kept. */
 export async function startContainer(deps: ContainerDeps, container: Container): Promise<void> {
@@ -43,11 +44,12 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const cgroup = new Cgroup(deps.trees, cgroupPathOf(deps, record))
     container.cgroup = cgroup
     const remap = remapOf(deps, record.host)
+    const mounts = await enterMounts(deps, record)
+    deps.failpoint('start.mounts')
     const spec = buildSpec({
-      record, user, facts: deps.facts, remap, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
+      record, mounts, user, facts: deps.facts, remap, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
     })
     spec.process!.env = mergeEnvironment(linkEnvironment(deps, record), spec.process!.env ?? [])
-    for (const bind of bindsOf(record.host)) if (bind.createSource && !existsSync(bind.source)) makeSource(bind.source, rootOf(remap))
     const root = deps.layers.mount(record.id, { volatile: record.host.AutoRemove })
     deps.failpoint('start.assembled')
     openContainerLog(deps, container)
@@ -65,6 +67,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     failStart(container, error)
     deps.execDriver.release(record.id)
     await leaveNetworks(deps, container)
+    await leaveMounts(deps, record)
     container.cgroup?.remove()
     deps.containers.save(container)
     container.stdin.disconnect()
@@ -72,15 +75,9 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     container.closeLog()
     for (const condition of ['not-running', 'next-exit'] as const) container.notify(condition)
     deps.events.emit('container', 'die', record.id, { ...container.attributes(), exitCode: String(record.state.exitCode) })
-    if (record.host.AutoRemove) await removeContainer(deps, container, { force: true, locked: true })
+    if (record.host.AutoRemove) await removeContainer(deps, container, { force: true, volumes: true, locked: true })
     throw error
   }
-}
-
-/** A host directory that a container asks for belongs to the container's root. */
-function makeSource(path: string, { uid, gid }: { uid: number, gid: number }): void {
-  mkdirSync(path, { recursive: true })
-  chownSync(path, uid, gid)
 }
 
 const START_FAILED = 'failed to create task for container: failed to create shim task: OCI runtime create failed: unable to start container process: '

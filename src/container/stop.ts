@@ -1,4 +1,4 @@
-import { BerthError, conflict } from '../lib/errors.ts'
+import { BerthError, conflict, isKind } from '../lib/errors.ts'
 import type { LiveProcess } from '../execdriver/driver.ts'
 import { sendSignal } from '../sys/signal.ts'
 import type { Container } from './container.ts'
@@ -104,4 +104,27 @@ export async function unpauseContainer(deps: ContainerDeps, container: Container
   container.record.state.status = 'running'
   deps.containers.save(container)
   deps.events.emit('container', 'unpause', container.id, container.attributes())
+}
+
+/** Runs `work` while the containers of these ids, as far as they run, are paused. */
+export async function whilePaused<T>(deps: ContainerDeps, ids: readonly string[], work: () => Promise<T>): Promise<T> {
+  const paused: Container[] = []
+  try {
+    for (const id of ids) {
+      const container = deps.containers.find(id)
+      if (container?.record.state.status !== 'running') continue
+      try {
+        await pauseContainer(deps, container)
+        paused.push(container)
+      } catch (error) {
+        if (!isKind(error, 'conflict')) throw error // it has ended, or somebody else has paused it, meanwhile
+      }
+    }
+    return await work()
+  } finally {
+    for (const container of paused)
+      await unpauseContainer(deps, container).catch((error: unknown) => {
+        if (!isKind(error, 'conflict')) deps.warn(`container ${container.id} stays paused`, error)
+      })
+  }
 }

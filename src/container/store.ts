@@ -87,8 +87,8 @@ export class ContainerStore {
     container.removed = true
   }
 
-  /** The containers that were made of an image. */
+  /** The containers that were made of an image, or have its files mounted. */
   ofImage(image: string): Container[] {
-    return this.list().filter((container) => container.record.image === image)
+    return this.list().filter(({ record }) => record.image === image || record.mounts.some((point) => point.type === 'image' && point.image === image))
   }
 }

@@ -7,8 +7,9 @@ import type { ContainerDeps } from '../container/deps.ts'
 import { containerRoutes } from '../container/service.ts'
 import { recoverContainer } from '../container/recover.ts'
 import { startContainer } from '../container/start.ts'
-import { stopContainer } from '../container/stop.ts'
+import { stopContainer, whilePaused } from '../container/stop.ts'
 import { ContainerStore } from '../container/store.ts'
+import { holdVolumes, resumeMounts } from '../container/volumes.ts'
 import type { DistributionDeps } from '../distribution/deps.ts'
 import { distributionRoutes, imageTransfers } from '../distribution/service.ts'
 import { Transfers } from '../distribution/transfers.ts'
@@ -25,6 +26,8 @@ import { LayerStore } from '../layer/store.ts'
 import { conflict, isKind, unsupported } from '../lib/errors.ts'
 import { Limit } from '../lib/limit.ts'
 import { KeyedLock } from '../lib/lock.ts'
+import { rootOf } from '../lib/idmap.ts'
+import { Plugin, pluginNames } from '../lib/plugin.ts'
 import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { DEFAULT_PROFILE, apparmorEnabled, loadDefaultProfile } from '../libcontainer/apparmor.ts'
@@ -37,6 +40,9 @@ import { initProgram } from '../sys/build.ts'
 import { claimDirectory } from '../sys/fs.ts'
 import { rootIsNamespaces } from '../sys/root.ts'
 import { Zygote } from '../sys/zygote.ts'
+import { volumeRoutes } from '../volume/service.ts'
+import { Volumes } from '../volume/volumes.ts'
+import { volumeDrivers } from '../volumedriver/drivers.ts'
 import { openNetworks } from './network.ts'
 import type { DaemonOptions } from './options.ts'
 import { openRemap } from './remap.ts'
@@ -54,7 +60,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const trees = findCgroupTrees()
   prepareCgroupParent(trees, CGROUP_PARENT)
   const graph = GraphDB.open(join(dataRoot, 'graph.db'), hooks.warn)
-  const archiver = new Archiver(availableParallelism())
+  const archiver = new Archiver(Math.max(2, availableParallelism()))
   const trash = new Trash(join(dataRoot, 'trash'), hooks.warn)
   await trash.empty()
   const driver = openGraphDriver(options.storageDriver || (overlayWorks(dataRoot) ? 'overlay2' : 'vfs'), dataRoot, trash)
@@ -70,11 +76,14 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const apparmor = apparmorEnabled()
   const remap = options.usernsRemap ? await openRemap(zygote, options.usernsRemap, { dataRoot, execRoot }) : undefined
   const { networks, close: closeNetworks } = await openNetworks(graph, zygote, options, hooks)
+  const volumes = new Volumes({ graph, events, warn: hooks.warn, plugins: pluginNames, driver: volumeDrivers({
+    local: { root: join(dataRoot, 'volumes'), owner: rootOf(remap), trash, zygote, directory: execRoot }, plugin: (name) => Plugin.find(name),
+  }) })
   let stopping = false
   const deps: ContainerDeps = {
     containers, images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
-    networks, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
+    networks, volumes, execRoot, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
     remap, ...hooks, isStopping: () => stopping,
   }
   try {
@@ -107,7 +116,8 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
     ...distributionRoutes(distribution),
     ...imageRoutes({ images, engine, events, dataRoot, usersOf: (image) => containers.ofImage(image).map(({ id, running }) => ({ id, running })) }, imageTransfers(distribution)),
     ...networkRoutes({ networks, engine, events }),
-    ...systemRoutes({ registries, containers, images, layers, networks, engine, events, trees, facts: deps.facts, options }),
+    ...volumeRoutes({ volumes, archiver, engine, events, paused: (name, work) => whilePaused(deps, volumes.holders(name), work) }),
+    ...systemRoutes({ registries, containers, images, layers, networks, volumes, engine, events, trees, facts: deps.facts, options }),
   ], (error, request) => hooks.warn(`${request.method} ${request.url} failed`, error))
   return { engine, router }
 }
@@ -121,9 +131,12 @@ async function recover(deps: ContainerDeps, trees: CgroupTrees, warn: (message: 
   const directory = join(deps.dataRoot, 'containers')
   for (const id of existsSync(directory) ? readdirSync(directory) : []) if (!known.has(id)) deps.trash.put(join(directory, id))
   await rm(join(deps.dataRoot, 'tmp'), { recursive: true, force: true })
+  await deps.volumes.open()
+  holdVolumes(deps, deps.containers.list().map(({ record }) => record))
   // all that live first: whoever is started again must not get their addresses
   const wereUp = new Set(deps.containers.list().filter(({ record: { state: { status } } }) => status === 'running' || status === 'restarting' || status === 'exited'))
   for (const container of deps.containers.list()) await recoverContainer(deps, container)
+  await resumeMounts(deps, deps.containers.list().filter(({ running }) => running).map(({ record }) => record))
   await deps.networks.follow()
   for (const container of deps.containers.list()) {
     const wasUp = wereUp.has(container)

@@ -20,10 +20,12 @@ import { INDEX_SERVER, type Registries } from '../registry/registries.ts'
 import { logDriverNames } from '../logdriver/drivers.ts'
 import { networkDriverNames } from '../networkdriver/drivers.ts'
 import { machine } from '../sys/syscalls.ts'
+import type { Volumes } from '../volume/volumes.ts'
+import { volumeDriverNames } from '../volumedriver/drivers.ts'
 import type { DaemonOptions } from './options.ts'
 import { diskUsage } from './usage.ts'
 
-export interface SystemDeps { registries: Registries, containers: ContainerStore, images: ImageStore, layers: LayerStore, networks: Networks, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
+export interface SystemDeps { registries: Registries, containers: ContainerStore, images: ImageStore, layers: LayerStore, networks: Networks, volumes: Volumes, engine: Engine, events: Events, trees: CgroupTrees, facts: HostFacts, options: DaemonOptions }
 
 /** The routes of the daemon itself: ping, version, info, events, jobs. */
 export function systemRoutes(deps: SystemDeps): Route[] {
@@ -68,7 +70,7 @@ function infoOf({ registries, containers, images, layers, trees, facts, options,
   return {
     ID: hostname(), Containers: containers.list().length, ContainersRunning: count('running', 'restarting'), ContainersPaused: count('paused'), ContainersStopped: count('created', 'exited', 'dead'),
     Images: images.list().length, Driver: layers.driver.name, DriverStatus: layers.driver.status(), DockerRootDir: options.dataRoot,
-    Plugins: { Volume: [], Network: [...networkDriverNames], Authorization: null, Log: [...logDriverNames] },
+    Plugins: { Volume: [...volumeDriverNames], Network: [...networkDriverNames], Authorization: null, Log: [...logDriverNames] },
     MemoryLimit: has('memory'), SwapLimit: has('memory'), CpuCfsPeriod: has('cpu'), CpuCfsQuota: has('cpu'), CPUShares: has('cpu'), CPUSet: has('cpuset'), PidsLimit: has('pids'), OomKillDisable: trees.version === 1,
     IPv4Forwarding: readFileSync('/proc/sys/net/ipv4/ip_forward', 'utf8').trim() === '1', Debug: options.debug, NFd: 0, NGoroutines: 0, SystemTime: new Date().toISOString(), LoggingDriver: 'json-file',
     CgroupDriver: 'cgroupfs', CgroupVersion: String(trees.version), NEventsListener: events.listeners, KernelVersion: release(), OperatingSystem: os, OSVersion: '', OSType: 'linux', Architecture: machine,

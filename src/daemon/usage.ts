@@ -1,8 +1,10 @@
 import { listContainers, type ListDeps } from '../container/inspect.ts'
 import { summaryOf } from '../image/list.ts'
+import { wire } from '../volume/service.ts'
+import type { Volumes } from '../volume/volumes.ts'
 
 /** The API's SystemDataUsageResponse: how much disk space images and containers use. */
-export async function diskUsage(deps: ListDeps): Promise<object> {
+export async function diskUsage(deps: ListDeps & { volumes: Volumes }): Promise<object> {
   const { containers, images, layers } = deps
   const chains = images.list().map((image) => ({ image, chain: images.chain(image) }))
   const users = new Map<string, number>()
@@ -16,6 +18,6 @@ export async function diskUsage(deps: ListDeps): Promise<object> {
       ...summaryOf(images, image, names.get(image.id) ?? {}), SharedSize: sum(chain.filter(({ chainId }) => users.get(chainId)! > 1)), Containers: containers.ofImage(image.id).length,
     })),
     Containers: await listContainers(deps, { all: true, size: true, filters: new Map() }),
-    Volumes: [], BuildCache: [],
+    Volumes: await Promise.all((await deps.volumes.list()).map((record) => wire(deps.volumes, record, { usage: true }))), BuildCache: [],
   }
 }

@@ -39,6 +39,15 @@ export function graphDriverConformance(name: string, open: () => { driver: Graph
     await removeAll([base, top, writable])
   })
 
+  test(`${name}: a view has a layer's whole tree, and lives as long as its descriptor`, async () => {
+    const base = await make(undefined, { a: 'base', b: 'base' })
+    const top = await make(base, { b: 'top' })
+    const view = (id: string): string => `/proc/self/fd/${keep(driver.view(id))}`
+    assert.deepEqual([readFileSync(join(view(top), 'a'), 'utf8'), readFileSync(join(view(top), 'b'), 'utf8'), readFileSync(join(view(base), 'b'), 'utf8')], ['base', 'top', 'base'])
+    assert.throws(() => driver.view(randomId()), /does not exist/)
+    await removeAll([base, top])
+  })
+
   test(`${name}: siblings don't see each other`, async () => {
     const base = await make(undefined, { a: 'base' })
     const [one, two] = [await make(base, {}), await make(base, {})]

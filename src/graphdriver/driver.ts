@@ -37,6 +37,10 @@ export interface GraphDriver {
    * has to be undone but closing it, even after a crash. */
   open(id: string): number
 
+  /** A layer's whole tree as a mount that is nowhere yet, to be read only: it lives as long as the descriptor, or where it
+   * is moved to (fsmount(2)). */
+  view(id: string): number
+
   /** `Docker info`'s rows about the driver, and an inspected object's `GraphDriver.Data`. */
   status(): [string, string][]
   data(id: string): Record<string, string>

@@ -7,8 +7,9 @@ import { readIfThere, unlinkIfThere } from '../lib/files.ts'
 import type { Trash } from '../lib/trash.ts'
 import { must, syscall } from '../sys/ffi.ts'
 import { errnoError } from '../sys/errno.ts'
-import { AT_FDCWD, O_CLOEXEC, fileSystemType } from '../sys/fs.ts'
+import { fileSystemType } from '../sys/fs.ts'
 import { kernelAtLeast } from '../sys/kernel.ts'
+import { detachTree, unmount } from '../sys/mount.ts'
 import { nr } from '../sys/syscalls.ts'
 import type { GraphDriver, TreeMount } from './driver.ts'
 
@@ -85,7 +86,13 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
       known(id)
       const lowers = lowersOf(id)
       if (lowers.length === 0) return openSync(of(id, 'diff'), constants.O_RDONLY | constants.O_DIRECTORY)
-      return openDetached(root, { lowers, upper: `${id}/diff`, work: `${id}/work` })
+      return openDetached(root, { lowers, upper: { directory: `${id}/diff`, work: `${id}/work` } })
+    },
+
+    view(id) {
+      known(id)
+      const lowers = [`${id}/diff`, ...lowersOf(id)]
+      return lowers.length === 1 ? detachTree(join(root, lowers[0]!)) : openDetached(root, { lowers })
     },
 
     status: () => [
@@ -104,14 +111,15 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
   }
 }
 
-interface Stack { lowers: readonly string[], upper: string, work: string }
+/** Without an upper directory, the stack is only read. */
+interface Stack { lowers: readonly string[], upper?: { directory: string, work: string } }
 
 /** An overlay that is mounted nowhere: it lives as long as the descriptor (fsmount(2)). The paths are below `root`. */
-function openDetached(root: string, { lowers, upper, work }: Stack): number {
-  if (!kernelAtLeast(release(), '6.8')) return openMounted(root, { lowers, upper, work }) // which has no `lowerdir+`
+function openDetached(root: string, { lowers, upper }: Stack): number {
+  if (!kernelAtLeast(release(), '6.8')) return openMounted(root, { lowers, ...(upper && { upper }) }) // which has no `lowerdir+`
   const fs = must('fsopen overlay', nr('fsopen'), 'overlay', 1)
   try {
-    const settings = [...lowers.map((lower) => ['lowerdir+', join(root, lower)] as const), ['upperdir', join(root, upper)], ['workdir', join(root, work)], ['index', 'off'], ['metacopy', 'off']] as const
+    const settings = [...lowers.map((lower) => ['lowerdir+', join(root, lower)] as const), ...(upper ? [['upperdir', join(root, upper.directory)] as const, ['workdir', join(root, upper.work)] as const] : []), ['index', 'off'], ['metacopy', 'off']] as const
     for (const [key, value] of settings) {
       const result = syscall(nr('fsconfig'), fs, FSCONFIG_SET_STRING, key, value, 0)
       if (result < 0) throw errnoError(-result, `mount overlay with ${key} ${value}`)
@@ -125,19 +133,19 @@ function openDetached(root: string, { lowers, upper, work }: Stack): number {
 
 /** As `openDetached`, by mount(2), for a moment. Its options have room for many lower directories only where these are
  * relative to the working directory. */
-function openMounted(root: string, { lowers, upper, work }: Stack): number {
-  const target = join(root, upper)
+function openMounted(root: string, { lowers, upper }: Stack): number {
+  const target = join(root, upper?.directory ?? lowers[0]!)
   const before = process.cwd()
   process.chdir(root)
   try {
-    must('mount overlay', nr('mount'), 'overlay', target, 'overlay', 0, `lowerdir=${lowers.join(':')},upperdir=${upper},workdir=${work},index=off,metacopy=off`)
+    must('mount overlay', nr('mount'), 'overlay', target, 'overlay', 0, `lowerdir=${lowers.join(':')}${upper ? `,upperdir=${upper.directory},workdir=${upper.work}` : ''},index=off,metacopy=off`)
   } finally {
     process.chdir(before)
   }
   try {
-    return must('open_tree', nr('open_tree'), AT_FDCWD, target, 1 | O_CLOEXEC)
+    return detachTree(target)
   } finally {
-    must('umount', nr('umount2'), target, 2)
+    unmount(target)
   }
 }
 
@@ -146,7 +154,7 @@ export function overlayWorks(directory: string): boolean {
   const probe = join(directory, `probe-${process.pid}`)
   try {
     for (const name of ['lower', 'upper', 'work']) mkdirSync(join(probe, name), { recursive: true })
-    closeSync(openDetached(probe, { lowers: ['lower'], upper: 'upper', work: 'work' }))
+    closeSync(openDetached(probe, { lowers: ['lower'], upper: { directory: 'upper', work: 'work' } }))
     return true
   } catch (error) {
     if (codeOf(error) === undefined) throw error

@@ -1,12 +1,10 @@
 import { constants, existsSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs'
-import { execFile } from 'node:child_process'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
-import { conflict, notFound, system } from '../lib/errors.ts'
+import { copyTree } from '../lib/copytree.ts'
+import { conflict, notFound } from '../lib/errors.ts'
 import type { Trash } from '../lib/trash.ts'
+import { detachTree } from '../sys/mount.ts'
 import type { GraphDriver } from './driver.ts'
-
-const run = promisify(execFile)
 
 /** Opens the vfs driver: each layer a whole copy of its parent. Slow and large, it works on every file system. */
 export function openVfs(root: string, trash: Trash): GraphDriver {
@@ -31,11 +29,10 @@ export function openVfs(root: string, trash: Trash): GraphDriver {
       const temporary = `${of(id)}.new`
       trash.put(temporary)
       try {
-        // everything is kept: owners, times, links, attributes, holes; blocks are shared where the file system can
-        await run('cp', ['-a', '--reflink=auto', source, temporary])
+        await copyTree(source, temporary)
       } catch (error) {
         trash.put(temporary)
-        throw system(`can't copy the layer ${parent}`, error)
+        throw error
       }
       renameSync(temporary, of(id))
     },
@@ -49,6 +46,7 @@ export function openVfs(root: string, trash: Trash): GraphDriver {
     directory: known,
     mount: (id) => ({ type: 'bind', target: known(id), source: known(id) }),
     open: (id) => openSync(known(id), constants.O_RDONLY | constants.O_DIRECTORY),
+    view: (id) => detachTree(known(id)),
     status: () => [],
     data: () => ({}),
   }

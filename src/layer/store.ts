@@ -1,13 +1,15 @@
 import { closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs'
-import { lstat, readdir, rm } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Transform, pipeline, type Readable } from 'node:stream'
 import { randomId, sha256 } from '../lib/ids.ts'
-import { codeOf, invalid, notFound } from '../lib/errors.ts'
+import { invalid, notFound } from '../lib/errors.ts'
+import { treeSize } from '../lib/files.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
 import type { GraphDriver, TreeMount } from '../graphdriver/driver.ts'
 import { withDescriptor, type ArchiveFile, type Archiver } from '../archive/archive.ts'
 import type { Change } from '../archive/changes.ts'
+import { detachTree } from '../sys/mount.ts'
 import type { Blob, Blobs } from './blobs.ts'
 
 /** A read-only layer. `chainId` names it together with all below it (OCI image-spec, "Layer ChainID"). */
@@ -213,10 +215,11 @@ export class LayerStore {
     })
   }
 
-  /** A read-only view of an image's tree, through an empty layer that is made for the moment. */
+  /** An image's tree, or what an image without layers has. */
   async #withChain<T>(chainId: string | undefined, work: (root: number) => Promise<T>): Promise<T> {
+    if (chainId !== undefined) return await withDescriptor(this.view(chainId), work)
     const id = randomId()
-    await this.createWritable(id, chainId)
+    await this.createWritable(id, undefined)
     try {
       return await this.withTree(id, work)
     } finally {
@@ -224,14 +227,25 @@ export class LayerStore {
     }
   }
 
+  /** An image's tree as a mount that is nowhere yet, to be read only. */
+  view(chainId: string): number {
+    return this.#driver.view(this.get(chainId).driverId)
+  }
+
   /** Runs `work` with an open descriptor of an image's tree, for reading. */
   withImageTree<T>(chainId: string, work: (root: number) => Promise<T>): Promise<T> {
-    return this.#withChain(chainId, work)
+    return withDescriptor(this.view(chainId), work)
   }
 
   /** Bytes of the files in a container's own layer. What goes meanwhile does not count. */
   async writableSize(id: string): Promise<number> {
-    return this.#driver.exists(id) ? await sizeOf(this.#driver.directory(id)) : 0
+    return this.#driver.exists(id) ? await treeSize(this.#driver.directory(id)) : 0
+  }
+
+  /** A container's whole tree as a mount that is nowhere yet. */
+  detach(id: string): number {
+    const how = this.#driver.mount(id, { volatile: false })
+    return how.type === 'bind' ? detachTree(how.source) : this.#driver.open(id)
   }
 
   /** The directory that holds a container's own layer. */
@@ -267,17 +281,3 @@ export class LayerStore {
 
 /** A blob as the graph has it: a digest alone may be a layer's too. */
 const blobNode = (digest: string): string => `blob:${digest}`
-
-function gone(error: unknown): undefined {
-  if (codeOf(error) !== 'ENOENT') throw error
-}
-
-async function sizeOf(directory: string): Promise<number> {
-  let size = 0
-  for (const entry of (await readdir(directory, { withFileTypes: true }).catch(gone)) ?? []) {
-    const path = join(directory, entry.name)
-    if (entry.isDirectory()) size += await sizeOf(path)
-    else if (entry.isFile()) size += (await lstat(path).catch(gone))?.size ?? 0
-  }
-  return size
-}

@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, openSync, readFileSync, renameSync, unlinkSync, writeFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { lstat, readdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
 import { randomBytes } from 'node:crypto'
 import { codeOf } from './errors.ts'
 
@@ -43,4 +44,19 @@ export function unlinkIfThere(path: string): void {
   } catch (error) {
     if (codeOf(error) !== 'ENOENT') throw error
   }
+}
+
+/** Bytes of the files in a tree. What goes meanwhile does not count. */
+export async function treeSize(directory: string): Promise<number> {
+  let size = 0
+  for (const entry of (await readdir(directory, { withFileTypes: true }).catch(gone)) ?? []) {
+    const path = join(directory, entry.name)
+    if (entry.isDirectory()) size += await treeSize(path)
+    else if (entry.isFile()) size += (await lstat(path).catch(gone))?.size ?? 0
+  }
+  return size
+}
+
+function gone(error: unknown): undefined {
+  if (codeOf(error) !== 'ENOENT') throw error
 }

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { BerthError, invalid, notFound, system, unavailable } from './errors.ts'
@@ -9,6 +9,17 @@ const TIMEOUT = 30_000
 const TYPE = 'application/vnd.docker.plugins.v1.2+json'
 
 type Address = { socketPath: string } | { host: string, port: number }
+
+/** The names of all plugins that there are. */
+export function pluginNames(): string[] {
+  const names = new Set<string>()
+  for (const directory of SOCKETS)
+    for (const entry of existsSync(directory) ? readdirSync(directory) : [])
+      if (entry.endsWith('.sock')) names.add(entry.slice(0, -'.sock'.length))
+      else if (existsSync(join(directory, entry, `${entry}.sock`))) names.add(entry)
+  for (const directory of SPECS) for (const entry of existsSync(directory) ? readdirSync(directory) : []) if (/\.(spec|json)$/.test(entry)) names.add(entry.replace(/\.\w+$/, ''))
+  return [...names]
+}
 
 /** Where a plugin listens: `NAME.sock`, or what `NAME.spec` or `NAME.json` says. Undefined where there is none of that
  * name. */

@@ -1,4 +1,5 @@
 import * as v from 'valibot'
+import { flag, map, parseBody, text } from '../api/body.ts'
 import { hasLabel, passesLabels } from '../api/filters.ts'
 import type { Engine, Job } from '../engine/engine.ts'
 import type { Events } from '../engine/events.ts'
@@ -8,10 +9,6 @@ import type { Call, Route } from '../server/router.ts'
 import type { NetworkRequest, Networks } from './controller.ts'
 import { predefined, type NetworkRecord } from './network.ts'
 
-const text = v.nullish(v.string(), '')
-const flag = v.nullish(v.boolean(), false)
-const map = v.nullish(v.record(v.string(), v.string()), {})
-
 const createBody = v.object({
   Name: text, CheckDuplicate: flag, Driver: text, Scope: text, Internal: flag, Attachable: flag, Ingress: flag, ConfigOnly: flag, ConfigFrom: v.nullish(v.object({ Network: text })),
   IPAM: v.nullish(v.object({ Driver: text, Config: v.nullish(v.array(v.object({ Subnet: text, IPRange: text, Gateway: text, AuxiliaryAddresses: map })), []), Options: map })),
@@ -20,9 +17,7 @@ const createBody = v.object({
 
 /** Reads the body of a create. */
 function parseCreate(body: unknown): NetworkRequest {
-  const parsed = v.safeParse(createBody, body, { abortEarly: true })
-  if (!parsed.success) throw invalid(`invalid JSON: cannot read ${v.getDotPath(parsed.issues[0]) ?? 'the body'}: ${parsed.issues[0].message}`)
-  const { Name, Driver, Internal, Attachable, Ingress, ConfigOnly, ConfigFrom, IPAM, EnableIPv4, EnableIPv6, Options, Labels } = parsed.output
+  const { Name, Driver, Internal, Attachable, Ingress, ConfigOnly, ConfigFrom, IPAM, EnableIPv4, EnableIPv6, Options, Labels } = parseBody(createBody, body)
   if (Ingress) throw unsupported('ingress networks need swarm mode')
   if (ConfigOnly && Driver && Driver !== 'null' && Driver !== 'default') throw forbidden('configuration networks cannot have a driver')
   return {

@@ -2,7 +2,7 @@ import { closeSync, openSync, readFileSync, readdirSync, statSync, unlinkSync, w
 import { readIfThere } from '../lib/files.ts'
 import { system } from '../lib/errors.ts'
 import { must, syscall } from './ffi.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC } from './fs.ts'
+import { detachTree, mapIds } from './mount.ts'
 import { CLONE, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP } from './process.ts'
 import { Program } from './program.ts'
 import { sendSignal } from './signal.ts'
@@ -63,13 +63,9 @@ export function readIdMaps(path: string): { uid: string, gid: string } {
 
 /** True where files at a path can be seen with the ids of a user namespace, an open descriptor (mount_setattr(2)). */
 export function idMapsWork(path: string, userNamespace: number): boolean {
-  const [OPEN_TREE_CLONE, MOUNT_ATTR_IDMAP] = [1, 0x0010_0000n]
-  const tree = must(`open ${path}`, nr('open_tree'), AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC)
+  const tree = detachTree(path)
   try {
-    const attributes = Buffer.alloc(32) // struct mount_attr
-    attributes.writeBigUInt64LE(MOUNT_ATTR_IDMAP, 0)
-    attributes.writeBigUInt64LE(BigInt(userNamespace), 24)
-    return syscall(nr('mount_setattr'), tree, '', AT_EMPTY_PATH, attributes, attributes.length) === 0
+    return mapIds(tree, userNamespace) === 0
   } finally {
     closeSync(tree)
   }

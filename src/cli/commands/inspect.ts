@@ -3,14 +3,15 @@ import { isKind, messageOf } from '../../lib/errors.ts'
 import { ExitError, command, type Invocation } from '../command.ts'
 import { templateOf } from '../format/table.ts'
 import { goJson } from '../format/template.ts'
-import { containerPath, imagePath, networkPath } from '../targets.ts'
+import { containerPath, imagePath, networkPath, volumePath } from '../targets.ts'
 
-type Kind = 'container' | 'image' | 'network'
+type Kind = 'container' | 'image' | 'network' | 'volume'
 
 const find: Record<Kind, (client: Client, name: string, size: boolean) => Promise<unknown>> = {
   container: (client, name, size) => client.json<unknown>('GET', containerPath(name, '/json'), { query: { size } }),
   image: (client, name) => client.json<unknown>('GET', imagePath(name, '/json')),
   network: (client, name) => client.json<unknown>('GET', networkPath(name)),
+  volume: (client, name) => client.json<unknown>('GET', volumePath(name)),
 }
 
 const format = { type: 'string', short: 'f', help: "Format output using a custom template: 'json', or a Go template 'TEMPLATE'" } as const
@@ -25,7 +26,7 @@ async function lookUp(client: Client, kinds: readonly Kind[], name: string, with
       if (!isKind(error, 'not-found')) throw error
     }
   }
-  throw new ExitError(1, kinds.length === 1 ? `Error response from daemon: ${kinds[0] === 'network' ? `network ${name} not found` : `No such ${kinds[0]}: ${name}`}` : `Error: No such object: ${name}`)
+  throw new ExitError(1, kinds.length === 1 ? `Error response from daemon: ${kinds[0] === 'network' ? `network ${name} not found` : kinds[0] === 'volume' ? `get ${name}: no such volume` : `No such ${kinds[0]}: ${name}`}` : `Error: No such object: ${name}`)
 }
 
 async function show({ args, session, console }: Pick<Invocation, 'args' | 'session' | 'console'>, kinds: readonly Kind[], options: { format: string, size: boolean }): Promise<number> {
@@ -64,7 +65,7 @@ export const inspect = command({
   run(invocation) {
     const { type } = invocation.flags
     if (type && !Object.hasOwn(find, type)) throw new ExitError(1, `${JSON.stringify(type)} is not a valid value for --type`)
-    return show(invocation, type ? [type as Kind] : ['container', 'image', 'network'], invocation.flags)
+    return show(invocation, type ? [type as Kind] : ['container', 'image', 'network', 'volume'], invocation.flags)
   },
 })
 
@@ -87,4 +88,11 @@ export const inspectNetworks = command({
   args: [1, Infinity],
   flags: { format, verbose: { type: 'bool', short: 'v', help: 'Verbose output for diagnostics' } },
   run: (invocation) => show(invocation, ['network'], { ...invocation.flags, size: false }),
+})
+
+export const inspectVolumes = command({
+  usage: 'VOLUME [VOLUME...]',
+  args: [1, Infinity],
+  flags: { format },
+  run: (invocation) => show(invocation, ['volume'], { ...invocation.flags, size: false }),
 })

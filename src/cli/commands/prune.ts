@@ -1,5 +1,5 @@
 import { humanSize } from '../../lib/units.ts'
-import { command, type Flags, type Invocation } from '../command.ts'
+import { command, ExitError, type Flags, type Invocation } from '../command.ts'
 import { confirm } from '../console.ts'
 import { filtersOf } from '../format/table.ts'
 
@@ -31,6 +31,23 @@ async function removeNetworks({ session, console }: Pick<Invocation, 'session' |
   const { NetworksDeleted } = await (await session.client()).json<{ NetworksDeleted: string[] | null }>('POST', '/networks/prune', { query: { filters: filtersOf(filters) } })
   if (NetworksDeleted?.length) console.print(`Deleted Networks:\n${NetworksDeleted.join('\n')}\n`)
 }
+
+async function removeVolumes({ session, console }: Pick<Invocation, 'session' | 'console'>, filters: readonly string[]): Promise<number> {
+  const { VolumesDeleted, SpaceReclaimed } = await (await session.client()).json<{ VolumesDeleted: string[] | null, SpaceReclaimed: number }>('POST', '/volumes/prune', { query: { filters: filtersOf(filters) } })
+  if (VolumesDeleted?.length) console.print(`Deleted Volumes:\n${VolumesDeleted.join('\n')}\n`)
+  return SpaceReclaimed
+}
+
+export const pruneVolumes = command({
+  usage: '',
+  args: [0, 0],
+  flags: { ...flags, all: { type: 'bool', short: 'a', help: 'Remove all unused volumes, not just anonymous ones' } },
+  async run(invocation) {
+    const { all, filter, force } = invocation.flags
+    if (!await agreed(invocation.console, force, `${all ? 'all' : 'anonymous local'} volumes not used by at least one container`)) return
+    invocation.console.print(`Total reclaimed space: ${humanSize(await removeVolumes(invocation, [...filter, ...(all ? ['all=1'] : [])]))}`)
+  },
+})
 
 export const pruneNetworks = command({
   usage: '',
@@ -65,12 +82,15 @@ export const pruneImages = command({
 export const pruneSystem = command({
   usage: '',
   args: [0, 0],
-  flags: { ...flags, all: { type: 'bool', short: 'a', help: 'Remove all unused images not just dangling ones' } },
+  flags: { ...flags, all: { type: 'bool', short: 'a', help: 'Remove all unused images not just dangling ones' }, volumes: { type: 'bool', help: 'Prune anonymous volumes' } },
   async run(invocation) {
-    const { all, filter, force } = invocation.flags
-    if (!await agreed(invocation.console, force, `all stopped containers, all networks that no container uses, and ${all ? 'all images without a container' : 'all dangling images'}`)) return
+    const { all, filter, force, volumes } = invocation.flags
+    const until = filter.some((word) => word.startsWith('until='))
+    if (volumes && until) throw new ExitError(1, 'ERROR: The "until" filter is not supported with "--volumes"')
+    if (!await agreed(invocation.console, force, `all stopped containers, all networks that no container uses, ${volumes ? 'all anonymous volumes that no container has, ' : ''}and ${all ? 'all images without a container' : 'all dangling images'}`)) return
     let space = await removeContainers(invocation, filter)
     await removeNetworks(invocation, filter)
+    if (volumes) space += await removeVolumes(invocation, filter)
     space += await removeImages(invocation, filter, all)
     invocation.console.print(`Total reclaimed space: ${humanSize(space)}`)
   },
