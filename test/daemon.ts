@@ -126,7 +126,7 @@ export class TestDaemon {
   }
 }
 
-const applets = ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'head', 'dd', 'ls', 'mount', 'readlink', 'hostname', 'ps', 'stty', 'tty', 'touch', 'rm', 'mkdir', 'ln', 'seq', 'kill', 'env', 'pwd', 'sha256sum', 'wc', 'grep', 'stat', 'chmod', 'mknod', 'umount', 'ip', 'ping', 'nc', 'nslookup', 'httpd']
+const applets = ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'head', 'dd', 'ls', 'false', 'date', 'mount', 'readlink', 'hostname', 'ps', 'stty', 'tty', 'touch', 'rm', 'mkdir', 'ln', 'seq', 'kill', 'env', 'pwd', 'sha256sum', 'wc', 'grep', 'stat', 'chmod', 'mknod', 'umount', 'ip', 'ping', 'nc', 'nslookup', 'httpd']
 
 /** Fills a directory with a root file system of busybox. */
 export function makeStarter(tree: string): void {

@@ -7,7 +7,7 @@ const optionalWhole = v.nullish(integer)
 const set = v.nullish(v.record(string, v.nullish(v.object({}), {})), {})
 const command = v.nullish(v.union([v.array(string), v.pipe(string, v.transform((word) => [word]))]))
 
-const health = v.object({ Test: list, Interval: whole, Timeout: whole, Retries: whole, StartPeriod: whole, StartInterval: whole })
+const health = v.object({ Test: list, Interval: whole, Timeout: whole, Retries: whole, StartPeriod: whole, StartInterval: whole, /** Not Docker's. */ OnFailure: text })
 
 const containerConfig = {
   Hostname: text, Domainname: text, User: text, AttachStdin: flag, AttachStdout: flag, AttachStderr: flag, ExposedPorts: set, Tty: flag,

@@ -5,6 +5,7 @@ import { applyChanges } from '../image/changes.ts'
 import { plumbing } from './plumbing.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
+import { shortHealth } from './healthcheck.ts'
 import { whilePaused } from './stop.ts'
 
 export interface CommitOptions { repo: string, tag: string, comment: string, author: string, pause: boolean, changes: readonly string[], body: unknown }
@@ -38,7 +39,7 @@ function runConfigOf(container: Container, body: unknown): RunConfig {
   const base: RunConfig = {
     Hostname: '', Domainname: '', User: own.User, ExposedPorts: Object.keys(own.ExposedPorts).length ? own.ExposedPorts : null, Env: own.Env, Cmd: own.Cmd ?? null,
     Volumes: Object.keys(own.Volumes).length ? own.Volumes : null, WorkingDir: own.WorkingDir, Entrypoint: own.Entrypoint ?? null, OnBuild: null, Labels: own.Labels,
-    ...(own.StopSignal && { StopSignal: own.StopSignal }), ...(own.Healthcheck && { Healthcheck: own.Healthcheck }), ...(own.Shell && { Shell: own.Shell }),
+    ...(own.StopSignal && { StopSignal: own.StopSignal }), ...(own.Healthcheck && { Healthcheck: shortHealth(own.Healthcheck) }), ...(own.Shell && { Shell: own.Shell }),
   }
   if (typeof body !== 'object' || body === null) return base
   const given = Object.fromEntries(Object.entries(body).filter(([key, value]) => key in base && value !== null && value !== '' && !(Array.isArray(value) && value.length === 0)))

@@ -23,6 +23,8 @@ export class Container {
   readonly #waiters = new Map<WaitCondition, Set<(result: WaitResult) => void>>()
   /** Cancels a restart that is waiting for its time. */
   cancelRestart: (() => void) | undefined
+  /** Ends the watch over its health, where there is one. */
+  stopHealth: (() => void) | undefined
   removed = false
   /** Set while a person's stop or kill is under way: the restart policy must not undo it. */
   stopping = false

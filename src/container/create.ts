@@ -3,12 +3,13 @@ import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
 import { invalid, notFound } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
-import type { Image, ImageConfig } from '../image/image.ts'
+import type { Health, Image, ImageConfig } from '../image/image.ts'
 import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../image/platform.ts'
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
 import { mountPointsOf } from './mounts.ts'
 import { containerDirectory, remapOf, type ContainerDeps, type HostFacts } from './deps.ts'
+import { actionOf, checkHealth } from './healthcheck.ts'
 import { checkLimits } from './limits.ts'
 import { generateName } from './names.ts'
 import { writeNameFiles } from './namefiles.ts'
@@ -121,9 +122,19 @@ function mergeConfig(asked: ContainerConfig, image: ImageConfig): ContainerConfi
     WorkingDir: asked.WorkingDir || base.WorkingDir || '',
     Volumes: { ...base.Volumes, ...asked.Volumes },
     StopSignal: asked.StopSignal || base.StopSignal || '',
-    Healthcheck: asked.Healthcheck ?? (base.Healthcheck ? { Test: [], Interval: 0, Timeout: 0, Retries: 0, StartPeriod: 0, StartInterval: 0, ...base.Healthcheck } : null),
+    Healthcheck: mergeHealth(asked.Healthcheck, base.Healthcheck),
     OnBuild: null,
     Shell: asked.Shell ?? base.Shell ?? null,
+  }
+}
+
+/** What the client leaves out of a health check is the image's. */
+function mergeHealth(asked: ContainerConfig['Healthcheck'], image: Health | undefined): ContainerConfig['Healthcheck'] {
+  const base = { Test: [], Interval: 0, Timeout: 0, Retries: 0, StartPeriod: 0, StartInterval: 0, OnFailure: '', ...image }
+  if (!asked) return image ? base : null
+  return {
+    Test: asked.Test.length ? asked.Test : base.Test, Interval: asked.Interval || base.Interval, Timeout: asked.Timeout || base.Timeout, Retries: asked.Retries || base.Retries,
+    StartPeriod: asked.StartPeriod || base.StartPeriod, StartInterval: asked.StartInterval || base.StartInterval, OnFailure: asked.OnFailure,
   }
 }
 
@@ -135,6 +146,8 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
   if (config.StopSignal && !isSignal(config.StopSignal)) throw invalid(`Invalid signal: ${config.StopSignal}`)
   if (config.Hostname.length > 63 || config.Hostname.includes('\0')) throw invalid(`invalid hostname format: ${config.Hostname.slice(0, 100)}`)
   if (host.OomScoreAdj < -1000 || host.OomScoreAdj > 1000) throw invalid(`Invalid value ${host.OomScoreAdj}, range for oom score adj is [-1000, 1000]`)
+  checkHealth(config.Healthcheck)
+  actionOf(config)
   checkNetwork(deps, host)
   checkLimits(host, warnings)
   maskOf(resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged))

@@ -13,6 +13,8 @@ import type { Networks } from '../libnetwork/controller.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import type { LogDriver } from '../logdriver/driver.ts'
 import type { HostConfig } from './body.ts'
+import type { Container } from './container.ts'
+import type { ExecStore } from './exec.ts'
 import type { ContainerStore } from './store.ts'
 import type { UserFiles } from './user.ts'
 
@@ -33,6 +35,7 @@ export interface Remap extends IdMaps { path: string }
 /** What the work on containers uses. */
 export interface ContainerDeps {
   containers: ContainerStore
+  execs: ExecStore
   images: ImageStore
   layers: LayerStore
   trash: Trash
@@ -62,6 +65,8 @@ export interface ContainerDeps {
   warn: (message: string, error?: unknown) => void
   /** Called at named places of the work, so that a test can kill the engine there. */
   failpoint: (name: string) => void
+  /** Called with a container that has become unhealthy. */
+  unhealthy: (container: Container) => void
   /** The engine is going down: what exits now is not restarted. */
   isStopping: () => boolean
 }

@@ -7,11 +7,12 @@ import { randomId } from '../lib/ids.ts'
 import { ProcessFailure, type ExecRequest, type LiveProcess } from '../execdriver/driver.ts'
 import type { ExecBody } from './body.ts'
 import type { Container } from './container.ts'
+import { containerUser } from './containeruser.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
+import { explainFailure } from './failure.ts'
 import { OutputHub, connectionSink } from './hub.ts'
 import { mergeEnvironment, processOf } from './process.ts'
 import { namespacesOf } from './spec.ts'
-import { containerUser, explainFailure } from './start.ts'
 import { Stdin, pumpInput } from './stdin.ts'
 
 /** A further process in a container, made by one request and started by another. */
@@ -70,23 +71,21 @@ export function execEvent(deps: ContainerDeps, { id, body, container }: Exec, ac
   deps.events.emit('container', `${action}: ${program} ${args.join(' ')}`, container.id, { ...container.attributes(), execID: id })
 }
 
-export interface ExecStart { consoleSize: readonly [number, number] | undefined }
+export interface ExecStart { consoleSize: readonly [number, number] | undefined, stdin: boolean }
 
 /** Starts an exec. `connect` gives the client's connection, once nothing stands against the start any more; there is
  * none for a detached one, whose start resolves when the process has begun. Else it resolves when the process, or the
  * client, has gone. */
-export async function startExec(deps: ContainerDeps, execs: ExecStore, exec: Exec, options: ExecStart, connect: (() => Duplex) | undefined): Promise<void> {
-  const { container, body } = exec
-  if (exec.started) throw conflict(`Error: Exec command ${exec.id} has already run`)
-  if (!container.running || !container.process) throw conflict(`container ${container.id} is not running`)
-  exec.started = true
+export async function startExec(deps: ContainerDeps, exec: Exec, options: Omit<ExecStart, 'stdin'>, connect: (() => Duplex) | undefined): Promise<void> {
+  const { body } = exec
+  checkStartable(exec)
   const connection = connect?.()
   connection?.on('error', () => connection.destroy())
   const output = new OutputHub()
   const stdin = new Stdin()
   if (connection) output.add(connectionSink(connection, { raw: body.Tty, stdout: body.AttachStdout, stderr: body.AttachStderr }))
   const wantStdin = connection !== undefined && body.AttachStdin
-  const begun = begin(deps, exec, options, wantStdin).then((live) => ({ ended: follow(deps, exec, live, output, stdin) })).finally(() => execs.forget(exec, KEEP_ENDED))
+  const begun = launchExec(deps, exec, { ...options, stdin: wantStdin }, output, stdin)
   if (!connection) return void (await begun)
   const gone = new Promise<void>((resolve) => connection.once('close', resolve))
   if (wantStdin) {
@@ -104,11 +103,28 @@ export async function startExec(deps: ContainerDeps, execs: ExecStore, exec: Exe
   }
 }
 
-async function begin(deps: ContainerDeps, exec: Exec, options: ExecStart, stdin: boolean): Promise<LiveProcess> {
+function checkStartable({ id, started, container }: Exec): void {
+  if (started) throw conflict(`Error: Exec command ${id} has already run`)
+  if (!container.running || !container.process) throw conflict(`container ${container.id} is not running`)
+}
+
+/** Begins an exec, whose output goes to `output`. `ended` resolves when it has ended and all that it said is handed on. */
+export async function launchExec(deps: ContainerDeps, exec: Exec, options: ExecStart, output: OutputHub, stdin = new Stdin()): Promise<{ ended: Promise<void> }> {
+  checkStartable(exec)
+  exec.started = true
+  try {
+    const live = await begin(deps, exec, options)
+    return { ended: follow(deps, exec, live, output, stdin) }
+  } finally {
+    deps.execs.forget(exec, KEEP_ENDED)
+  }
+}
+
+async function begin(deps: ContainerDeps, exec: Exec, options: ExecStart): Promise<LiveProcess> {
   const { body } = exec
   execEvent(deps, exec, 'exec_start')
   try {
-    const request = await requestOf(deps, exec, options, stdin)
+    const request = await requestOf(deps, exec, options)
     const starting = deps.execDriver.exec(request)
     deps.failpoint('exec.sent')
     return await starting
@@ -120,7 +136,7 @@ async function begin(deps: ContainerDeps, exec: Exec, options: ExecStart, stdin:
   }
 }
 
-async function requestOf(deps: ContainerDeps, exec: Exec, options: ExecStart, stdin: boolean): Promise<ExecRequest> {
+async function requestOf(deps: ContainerDeps, exec: Exec, options: ExecStart): Promise<ExecRequest> {
   const { container, body } = exec
   const { record } = container
   const [rows, columns] = options.consoleSize ?? body.ConsoleSize ?? [0, 0]
@@ -130,7 +146,7 @@ async function requestOf(deps: ContainerDeps, exec: Exec, options: ExecStart, st
   const { process, seccomp } = processOf({ ...record, host }, user, deps.facts)
   return {
     container: container.id, id: exec.id, pid: container.process!.pid, namespaces: namespacesOf(record.host, remap), cgroup: container.cgroup!, seccomp,
-    ...(remap && { owner: hostIdOf(remap.uids, user.uid) }), streams: { stdin, terminal: body.Tty ? { rows, columns } : undefined },
+    ...(remap && { owner: hostIdOf(remap.uids, user.uid) }), streams: { stdin: options.stdin, terminal: body.Tty ? { rows, columns } : undefined },
     process: {
       ...process, terminal: body.Tty, args: body.Cmd!, cwd: body.WorkingDir || record.config.WorkingDir || '/',
       env: mergeEnvironment(process.env!, [...(body.Tty ? ['TERM=xterm'] : []), ...body.Env]),

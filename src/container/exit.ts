@@ -19,6 +19,7 @@ export async function followProcess(deps: ContainerDeps, container: Container, l
   container.stdin.open(live.stdin, live.endInput)
   const status = await live.ended
   container.process = undefined
+  container.stopHealth?.()
   const exit: Exit = { exitCode: status ?? 137, error: status === undefined ? 'the monitor was killed' : '', finishedAt: finishedAt ?? new Date().toISOString() }
   if (container.record.host.PidMode) container.cgroup?.kill('SIGKILL') // no pid namespace of its own took the others along
   await Promise.race([Promise.all(outputs), new Promise((resolve) => setTimeout(resolve, OUTPUT_GRACE).unref())])
@@ -45,7 +46,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   container.cgroup = undefined
   await leaveNetworks(deps, container)
   const restarting = scheduleRestart(deps, container, exit.exitCode, launch)
-  record.state = { ...record.state, ...exit, status: restarting ? 'restarting' : 'exited', pid: 0, oomKilled }
+  record.state = { ...record.state, ...exit, status: restarting ? 'restarting' : 'exited', pid: 0, oomKilled, ...(record.state.health && { health: { ...record.state.health, status: 'unhealthy' } }) } // as Docker has it, of what does not run
   deps.containers.save(container)
   deps.failpoint('exit.recorded')
   deps.execDriver.release(record.id)

@@ -5,6 +5,7 @@ import { humanDuration } from '../lib/units.ts'
 import type { Container } from './container.ts'
 import { containerDirectory, type ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
+import { shortHealth } from './healthcheck.ts'
 import { logPathOf } from './logs.ts'
 import { networkSettingsOf, networksOf, portsOf } from './networksettings.ts'
 import { labelsOf, parseSecurityOptions } from './process.ts'
@@ -28,6 +29,7 @@ export function stateOf(record: ContainerRecord): Record<string, unknown> {
   return {
     Status: state.status, Running: state.status === 'running' || state.status === 'paused' || state.status === 'restarting', Paused: state.status === 'paused', Restarting: state.status === 'restarting',
     OOMKilled: state.oomKilled, Dead: state.status === 'dead', Pid: state.pid, ExitCode: state.exitCode, Error: state.error, StartedAt: state.startedAt, FinishedAt: state.finishedAt,
+    ...(state.health && { Health: { Status: state.health.status, FailingStreak: state.health.failingStreak, Log: state.health.log.map(({ start, end, exitCode, output }) => ({ Start: start, End: end, ExitCode: exitCode, Output: output })) } }),
   }
 }
 
@@ -49,7 +51,7 @@ export async function inspectContainer(deps: ContainerDeps, container: Container
     GraphDriver: { Name: record.driver, Data: deps.layers.driver.data(record.id) },
     ...(size && await sizesOf(deps, record)),
     Mounts: mountsOf(record),
-    Config: { ...config, Volumes: Object.keys(config.Volumes).length ? config.Volumes : null, ...(StopTimeout != null && { StopTimeout }), ...(Healthcheck && { Healthcheck }), ...(MacAddress && { MacAddress }) },
+    Config: { ...config, Volumes: Object.keys(config.Volumes).length ? config.Volumes : null, ...(StopTimeout != null && { StopTimeout }), ...(Healthcheck && { Healthcheck: shortHealth(Healthcheck) }), ...(MacAddress && { MacAddress }) },
     NetworkSettings: networkSettingsOf(deps, container),
   }
 }
@@ -66,7 +68,7 @@ export function statusText(record: ContainerRecord, now = Date.now()): string {
   const { state } = record
   const ago = (time: string): string => humanDuration(now - Date.parse(time))
   switch (state.status) {
-    case 'running': return `Up ${ago(state.startedAt)}`
+    case 'running': return `Up ${ago(state.startedAt)}${state.health ? state.health.status === 'starting' ? ' (health: starting)' : ` (${state.health.status})` : ''}`
     case 'paused': return `Up ${ago(state.startedAt)} (Paused)`
     case 'restarting': return `Restarting (${state.exitCode}) ${ago(state.finishedAt)} ago`
     case 'removing': return 'Removal In Progress'
@@ -146,7 +148,10 @@ function compileFilters(deps: ListDeps, filters: Map<string, string[]>): (contai
   })
   any('network', (value) => ({ record }) => Object.entries(networksOf(deps, record)).some(([name, { NetworkID }]) => name === value || NetworkID === value || value.length >= 12 && NetworkID.startsWith(value)))
   any('volume', (value) => ({ record }) => record.mounts.some((point) => point.destination === value || point.type === 'bind' && point.source === value || point.type === 'volume' && point.name === value))
-  any('health', (value) => () => value === 'none')
+  any('health', (value) => {
+    if (!['starting', 'healthy', 'unhealthy', 'none'].includes(value)) throw badFilter('health', value)
+    return ({ record }) => (record.state.health?.status ?? 'none') === value
+  })
   any('isolation', (value) => () => value === 'default' || value === '')
   any('is-task', (value) => () => value === 'false' || value === '0')
   any('expose', (value) => ({ record }) => portsOf(record).some(({ PrivatePort, Type }) => isPort(value, PrivatePort, Type)))

@@ -38,7 +38,14 @@ export interface ContainerState {
   oomKilled: boolean
   startedAt: string
   finishedAt: string
+  /** Of a container with a health check that has run. */
+  health?: Health
 }
+
+export interface Health { status: 'starting' | 'healthy' | 'unhealthy', failingStreak: number, /** The last five. */ log: ProbeResult[] }
+
+/** One run of a health check. */
+export interface ProbeResult { start: string, end: string, exitCode: number, output: string }
 
 export const NEVER = '0001-01-01T00:00:00Z'
 

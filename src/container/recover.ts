@@ -2,6 +2,7 @@ import { Cgroup } from '../libcontainer/cgroups/cgroup.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { followProcess, settleExit } from './exit.ts'
+import { watchHealth } from './health.ts'
 import { NEVER, isRunning } from './record.ts'
 import { openContainerLog } from './logs.ts'
 import { restoreNetworks } from './network.ts'
@@ -25,6 +26,7 @@ export async function recoverContainer(deps: ContainerDeps, container: Container
     }
     if (!exit) {
       record.state = { ...record.state, status: container.cgroup.frozen() ? 'paused' : 'running', pid: live.pid }
+      if (record.state.status === 'running') watchHealth(deps, container, { resume: true })
       deps.containers.save(container)
     }
     const ended = followProcess(deps, container, live, launch, exit?.at.toISOString())

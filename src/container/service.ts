@@ -15,7 +15,7 @@ import type { Container, WaitCondition } from './container.ts'
 import { copyIn, copyOut, statPath } from './copy.ts'
 import { createContainer } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
-import { ExecStore, execEvent, resizeTerminal, startExec } from './exec.ts'
+import { execEvent, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
 import { encodeEntry, readLog } from './logs.ts'
 import { connectContainer, disconnectContainer, impairContainer, settingsOf } from './network.ts'
@@ -33,8 +33,7 @@ const MULTIPLEXED = 'application/vnd.docker.multiplexed-stream'
 
 /** The routes of containers and execs: each turns a request into a job and its output into an answer. */
 export function containerRoutes(deps: ContainerDeps): Route[] {
-  const execs = new ExecStore()
-  const { engine, containers } = deps
+  const { engine, containers, execs } = deps
   const named = (call: Call): Container => containers.resolve(call.params['name']!)
 
   /** A job done to one container. */
@@ -246,7 +245,7 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       const body = parseExecStartBody(await call.json())
       const exec = execs.resolve(call.params['id']!)
       const consoleSize = body.ConsoleSize ?? undefined
-      const job: Job<typeof exec, void> = { name: 'container.exec', subject: ({ container }) => container.record.name, run: () => startExec(deps, execs, exec, { consoleSize }, body.Detach ? undefined : () => call.hijack(streamType(call, exec.body.Tty))) }
+      const job: Job<typeof exec, void> = { name: 'container.exec', subject: ({ container }) => container.record.name, run: () => startExec(deps, exec, { consoleSize }, body.Detach ? undefined : () => call.hijack(streamType(call, exec.body.Tty))) }
       await engine.run(job, exec)
       if (body.Detach) call.empty(200)
     } },

@@ -1,13 +1,14 @@
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { BerthError, conflict, messageOf } from '../lib/errors.ts'
 import { hostIdOf, rootOf } from '../lib/idmap.ts'
-import { readInRoot } from '../sys/fs.ts'
 import { Cgroup, prepareCgroupParent } from '../libcontainer/cgroups/cgroup.ts'
 import { ProcessFailure, type Streams } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
+import { containerUser } from './containeruser.ts'
 import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
 import { followProcess } from './exit.ts'
+import { StartError, explainFailure } from './failure.ts'
+import { watchHealth } from './health.ts'
 import { linkEnvironment } from './links.ts'
 import { openContainerLog } from './logs.ts'
 import { enterNetworks, leaveNetworks, networkEvents, serveNames } from './network.ts'
@@ -15,7 +16,6 @@ import { mergeEnvironment } from './process.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { removeContainer } from './remove.ts'
 import { buildSpec, type Joined } from './spec.ts'
-import { resolveUser, type ResolvedUser, type UserFiles } from './user.ts'
 import { enterMounts, leaveMounts } from './volumes.ts'
 
 /** Starts a container. `not-modified` where it runs already. A failure leaves it as it was, with the reason kept. */
@@ -55,7 +55,8 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     openContainerLog(deps, container)
     const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), touch: ['/.dockerenv'], network, ...(remap && { rootIdMap: { userNamespace: remap.path, ...rootOf(remap) }, owner: hostIdOf(remap.uids, user.uid) }) })
     deps.failpoint('start.started')
-    record.state = { status: 'running', pid: live.pid, exitCode: 0, error: '', oomKilled: false, startedAt: new Date().toISOString(), finishedAt: record.state.finishedAt }
+    record.state = { ...record.state, status: 'running', pid: live.pid, exitCode: 0, error: '', oomKilled: false, startedAt: new Date().toISOString() }
+    watchHealth(deps, container)
     deps.containers.save(container)
     deps.failpoint('start.recorded')
     serveNames(deps, container, live)
@@ -85,16 +86,6 @@ const START_FAILED = 'failed to create task for container: failed to create shim
 function streamsOf({ config, host }: ContainerRecord): Streams {
   const [rows, columns] = host.ConsoleSize
   return { stdin: config.OpenStdin, terminal: config.Tty ? { rows, columns } : undefined }
-}
-
-/** The errors of a start that carry an exit code, as Docker's have it. */
-export class StartError extends BerthError {
-  readonly exitCode: number
-
-  constructor(kind: 'invalid' | 'system', message: string, exitCode: number) {
-    super(kind, message)
-    this.exitCode = exitCode
-  }
 }
 
 function failStart(container: Container, error: unknown): void {
@@ -132,28 +123,4 @@ function joinedOf(deps: ContainerDeps, { host }: ContainerRecord): Joined {
   join('ipc', host.IpcMode, 'IPC')
   join('network', host.NetworkMode, 'network')
   return joined
-}
-
-/** The container's user by its own files; those of an image are read once, while the container has not changed /etc. */
-export async function containerUser(deps: ContainerDeps, record: ContainerRecord, spec = record.config.User): Promise<ResolvedUser> {
-  const own = deps.layers.driver.deletions === 'whole' || record.topLayer === undefined || existsSync(join(deps.layers.directory(record.id), 'etc', 'passwd')) || existsSync(join(deps.layers.directory(record.id), 'etc', 'group'))
-  let users = own ? undefined : deps.imageUsers.get(record.topLayer!)
-  if (!users) {
-    const read = (root: number): Promise<UserFiles> => Promise.resolve({ passwd: readInRoot(root, 'etc/passwd'), group: readInRoot(root, 'etc/group') })
-    users = await deps.layers.withTree(record.id, read)
-    if (!own) deps.imageUsers.set(record.topLayer!, users)
-    if (deps.imageUsers.size > 200) deps.imageUsers.clear()
-  }
-  return resolveUser(spec, users.passwd, users.group, record.host.GroupAdd ?? [])
-}
-
-/** Puts a process that could not be executed into Docker's words, from which its client makes exit codes 126 and 127. */
-export function explainFailure(prefix: string, command: string, { what, errno, atExec, notFound }: ProcessFailure): StartError {
-  const quoted = JSON.stringify(command)
-  if (!atExec) return new StartError('system', `${prefix}${what}: unknown`, 128)
-  if (notFound && errno === 'ENOENT')
-    return new StartError('invalid', `${prefix}exec: ${quoted}: ${command.includes('/') ? `stat ${command}: no such file or directory` : 'executable file not found in $PATH'}: unknown`, 127)
-  if (errno === 'EACCES') return new StartError('invalid', `${prefix}exec: ${quoted}: permission denied: unknown`, 126)
-  if (errno === 'ENOENT') return new StartError('invalid', `${prefix}exec ${command}: no such file or directory: unknown`, 127)
-  return new StartError('invalid', `${prefix}${what.replace(/^exec /, 'exec: ')}: unknown`, errno === 'ENOEXEC' ? 126 : 128)
 }

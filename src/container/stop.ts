@@ -4,6 +4,7 @@ import { sendSignal } from '../sys/signal.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { parseSignal } from '../lib/signals.ts'
+import { watchHealth } from './health.ts'
 import { startContainer } from './start.ts'
 
 const DEFAULT_TIMEOUT = 10
@@ -12,15 +13,15 @@ function notRunning(container: Container): Error {
   return conflict(`container ${container.id} is not running`)
 }
 
-/** Sends a signal to a container's process. */
-export async function killContainer(deps: ContainerDeps, container: Container, signal: string): Promise<void> {
+/** Sends a signal to a container's process. What a person kills does not come back by itself. */
+export async function killContainer(deps: ContainerDeps, container: Container, signal: string, { byPerson = true }: { byPerson?: boolean } = {}): Promise<void> {
   const number = parseSignal(signal)
   const live = container.process
   if (!container.running || !live) throw conflict(`cannot kill container: ${container.record.name}: ${notRunning(container).message}`)
   deps.failpoint('kill.begin')
-  if (number === 9 || signalStops(container, number)) container.record.manuallyStopped = true
+  if (byPerson && (number === 9 || signalStops(container, number))) container.record.manuallyStopped = true
   signalProcess(deps, container, live, number)
-  if (number !== 9) return
+  if (number !== 9 || !byPerson) return
   if (container.record.state.status === 'paused') await container.cgroup?.freeze(false)
   await container.wait('not-running', AbortSignal.timeout(10_000)).catch(() => undefined) // the kill is sent; how long dying takes is the kernel's
 }
@@ -93,6 +94,7 @@ export async function pauseContainer(deps: ContainerDeps, container: Container):
   if (!container.running) throw conflict(`Container ${container.id} is not running`)
   await container.cgroup!.freeze(true)
   container.record.state.status = 'paused'
+  container.stopHealth?.()
   deps.containers.save(container)
   deps.events.emit('container', 'pause', container.id, container.attributes())
 }
@@ -102,6 +104,7 @@ export async function unpauseContainer(deps: ContainerDeps, container: Container
   if (container.record.state.status !== 'paused') throw conflict(`Container ${container.id} is not paused`)
   await container.cgroup!.freeze(false)
   container.record.state.status = 'running'
+  watchHealth(deps, container, { resume: true })
   deps.containers.save(container)
   deps.events.emit('container', 'unpause', container.id, container.attributes())
 }

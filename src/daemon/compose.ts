@@ -4,11 +4,13 @@ import { availableParallelism, hostname, release } from 'node:os'
 import { join } from 'node:path'
 import { Archiver } from '../archive/archive.ts'
 import type { ContainerDeps } from '../container/deps.ts'
+import { ExecStore } from '../container/exec.ts'
 import { containerRoutes } from '../container/service.ts'
 import { recoverContainer } from '../container/recover.ts'
 import { startContainer } from '../container/start.ts'
 import { stopContainer, whilePaused } from '../container/stop.ts'
 import { ContainerStore } from '../container/store.ts'
+import { actOnUnhealthy } from '../container/unhealthy.ts'
 import { holdVolumes, resumeMounts } from '../container/volumes.ts'
 import type { DistributionDeps } from '../distribution/deps.ts'
 import { distributionRoutes, imageTransfers } from '../distribution/service.ts'
@@ -81,10 +83,10 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   }) })
   let stopping = false
   const deps: ContainerDeps = {
-    containers, images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
+    containers, execs: new ExecStore(), images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     networks, volumes, execRoot, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
-    remap, ...hooks, isStopping: () => stopping,
+    remap, ...hooks, isStopping: () => stopping, unhealthy: (container) => void actOnUnhealthy(deps, container),
   }
   try {
     await recover(deps, trees, hooks.warn)

@@ -67,3 +67,10 @@ export function parseTime(text: string, now: number): number {
   if (Number.isNaN(time)) throw invalid(`failed to parse value as time or duration: ${JSON.stringify(text)}`)
   return time
 }
+
+/** A duration as Go's clients write it: `300ms`, `1.5s`, `1m30s`, `2h0m0s`. */
+export function goDuration(milliseconds: number): string {
+  if (milliseconds < 1000) return `${milliseconds}ms`
+  const [hours, minutes, seconds] = [Math.floor(milliseconds / 3600_000), Math.floor(milliseconds / 60_000) % 60, milliseconds / 1000 % 60]
+  return `${hours ? `${hours}h` : ''}${hours || minutes ? `${minutes}m` : ''}${seconds}s`
+}

@@ -46,7 +46,7 @@ function healthOf(flags: CreateFlags, given: ReadonlySet<string>): object {
   if (![...given].some((name) => name.startsWith('health-'))) return {}
   return { Healthcheck: {
     ...(flags['health-cmd'] && { Test: ['CMD-SHELL', flags['health-cmd']] }), Interval: flags['health-interval'], Timeout: flags['health-timeout'], Retries: flags['health-retries'],
-    StartPeriod: flags['health-start-period'], StartInterval: flags['health-start-interval'],
+    StartPeriod: flags['health-start-period'], StartInterval: flags['health-start-interval'], ...(flags['health-on-failure'] && { OnFailure: flags['health-on-failure'] }),
   } }
 }
 

@@ -31,6 +31,7 @@ export const createFlags = {
   'group-add': { type: 'list', help: 'Add additional groups to join' },
   'health-cmd': { type: 'string', help: 'Command to run to check health' },
   'health-interval': { type: 'duration', help: 'Time between running the check (ms|s|m|h) (default 0s)' },
+  'health-on-failure': { type: 'string', help: 'What to do with a container that is unhealthy (none, kill, restart, stop)' },
   'health-retries': { type: 'int', help: 'Consecutive failures needed to report unhealthy' },
   'health-start-interval': { type: 'duration', help: 'Time between running the check during the start period (ms|s|m|h) (default 0s)' },
   'health-start-period': { type: 'duration', help: 'Start period for the container to initialize before starting health-retries countdown (ms|s|m|h) (default 0s)' },
