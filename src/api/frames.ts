@@ -2,12 +2,19 @@
  * (Engine API, ContainerAttach, "Stream format"). */
 export const STREAM = { stdin: 0, stdout: 1, stderr: 2, systemError: 3 } as const
 
+/** Bytes of a header. */
+export const FRAME_HEAD = 8
+
+/** Writes the header of a piece. Returns the place after it. */
+export function writeFrameHead(to: Buffer, at: number, stream: number, length: number): number {
+  to.writeUInt32LE(stream, at)
+  return to.writeUInt32BE(length, at + 4)
+}
+
 /** A piece of output with its header. */
 export function encodeFrame(stream: number, data: Uint8Array): Buffer {
-  const frame = Buffer.allocUnsafe(8 + data.length)
-  frame.writeUInt32LE(stream, 0)
-  frame.writeUInt32BE(data.length, 4)
-  frame.set(data, 8)
+  const frame = Buffer.allocUnsafe(FRAME_HEAD + data.length)
+  frame.set(data, writeFrameHead(frame, 0, stream, data.length))
   return frame
 }
 

@@ -4,7 +4,7 @@ import { writeAll } from '../lib/streams.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
 import { connectionSink } from './hub.ts'
-import { encodeEntry, readLog } from './logs.ts'
+import { encodeEntries, readLog } from './logs.ts'
 import { pumpInput } from './stdin.ts'
 
 export interface AttachOptions { stdin: boolean, stdout: boolean, stderr: boolean, stream: boolean, logs: boolean, detachKeys: Buffer, /** Output without frame headers, also without a terminal. */ raw: boolean }
@@ -24,8 +24,8 @@ export async function attach(deps: ContainerDeps, container: Container, connecti
   if (options.logs) {
     const gone = new AbortController()
     connection.once('close', () => gone.abort())
-    for await (const entry of readLog(deps, container, { follow: false, signal: gone.signal }))
-      if (options[entry.stream]) await writeAll(connection, encodeEntry(entry, { raw }))
+    for await (const batch of readLog(deps, container, { follow: false, signal: gone.signal }))
+      await writeAll(connection, encodeEntries(batch.filter(({ stream }) => options[stream]), { raw }))
   }
   if (!options.stream) return void connection.end()
   // nothing can come between the log's end and this: output arrives by events

@@ -1,5 +1,4 @@
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
 import { randomId } from '../lib/ids.ts'
 import { invalid, notFound } from '../lib/errors.ts'
 import { maskOf, resolveCapabilities } from '../libcontainer/capabilities.ts'
@@ -8,9 +7,10 @@ import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../i
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
 import { mountPointsOf } from './mounts.ts'
-import { containerDirectory, remapOf, type ContainerDeps, type HostFacts } from './deps.ts'
+import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
 import { actionOf, checkHealth } from './healthcheck.ts'
 import { checkLimits } from './limits.ts'
+import { logOf } from './logs.ts'
 import { generateName } from './names.ts'
 import { writeNameFiles } from './namefiles.ts'
 import { membershipsOf, named } from './network.ts'
@@ -26,7 +26,7 @@ export interface Created { id: string, warnings: string[] }
 /** Makes a container: checks all that was asked, then its layer, its files, its record. Nothing is left of a failure. */
 export async function createContainer(deps: ContainerDeps, input: CreateInput): Promise<Created> {
   const { HostConfig: askedHost, NetworkingConfig: networking, ...askedConfig } = input.body
-  const host = withDefaults(askedHost ?? emptyHostConfig(), deps.facts)
+  const host = withDefaults(askedHost ?? emptyHostConfig(), deps)
   if (!askedConfig.Image) throw invalid('no image specified')
   const image = deps.images.resolve(askedConfig.Image)
   const config = mergeConfig(askedConfig, image.config)
@@ -45,6 +45,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
     state: { status: 'created', pid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
   }
   if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? deps.hostname : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
+  logOf(deps, record) // which says what is wrong with its options
   deps.failpoint('create.checked')
   // the record last: what a crash leaves half-made has no owner, and is swept
   let container: Container | undefined
@@ -90,12 +91,12 @@ function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
   writeNameFiles(deps, record)
 }
 
-function withDefaults(host: HostConfig, facts: HostFacts): HostConfig {
+function withDefaults(host: HostConfig, { facts, defaultLog }: Pick<ContainerDeps, 'facts' | 'defaultLog'>): HostConfig {
   const networkMode = !host.NetworkMode ? 'default' : host.NetworkMode
   return {
     ...host, NetworkMode: networkMode,
     RestartPolicy: { Name: host.RestartPolicy.Name || 'no', MaximumRetryCount: host.RestartPolicy.MaximumRetryCount },
-    LogConfig: { Type: host.LogConfig.Type || 'json-file', Config: host.LogConfig.Config },
+    LogConfig: { Type: host.LogConfig.Type || defaultLog.driver, Config: { ...((host.LogConfig.Type || defaultLog.driver) === defaultLog.driver && defaultLog.options), ...host.LogConfig.Config } },
     IpcMode: host.IpcMode || 'private', CgroupnsMode: host.CgroupnsMode || (facts.cgroupVersion === 2 && !host.Privileged ? 'private' : 'host'),
     ShmSize: host.ShmSize || 64 << 20, Runtime: host.Runtime || 'berth',
     MemorySwappiness: host.MemorySwappiness === -1 ? null : host.MemorySwappiness, PidsLimit: host.PidsLimit || null, // clients' ways to ask for nothing
@@ -153,7 +154,6 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
   maskOf(resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged))
   parseSecurityOptions(host.SecurityOpt ?? [])
   for (const target of Object.keys(host.Tmpfs ?? {})) if (!target.startsWith('/')) throw invalid(`invalid mount config for type "tmpfs": invalid mount path: '${target}' mount path must be absolute`)
-  deps.openLog(host.LogConfig.Type, join(deps.dataRoot, 'unused'), host.LogConfig.Config) // opens no file before it is written to
   const { Name, MaximumRetryCount } = host.RestartPolicy
   checkPolicyName(Name)
   if (MaximumRetryCount && Name !== 'on-failure') throw invalid(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)

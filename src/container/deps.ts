@@ -11,7 +11,7 @@ import type { Trash } from '../lib/trash.ts'
 import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { Networks } from '../libnetwork/controller.ts'
 import type { Volumes } from '../volume/volumes.ts'
-import type { LogDriver } from '../logdriver/driver.ts'
+import type { LogDriver, LogInfo } from '../logdriver/driver.ts'
 import type { HostConfig } from './body.ts'
 import type { Container } from './container.ts'
 import type { ExecStore } from './exec.ts'
@@ -61,7 +61,9 @@ export interface ContainerDeps {
   hostname: string
   publish: { /** '' for all of the host's. */ address: string, ipv6: boolean, hostGateway: string }
   dns: { servers: readonly string[], search: readonly string[], options: readonly string[] }
-  openLog: (name: string, path: string, options: Record<string, string>) => LogDriver
+  openLog: (name: string, info: LogInfo, options: Record<string, string>) => LogDriver
+  /** The log of containers that ask for no driver. */
+  defaultLog: { driver: string, options: Record<string, string> }
   warn: (message: string, error?: unknown) => void
   /** Called at named places of the work, so that a test can kill the engine there. */
   failpoint: (name: string) => void

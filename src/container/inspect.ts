@@ -6,7 +6,7 @@ import type { Container } from './container.ts'
 import { containerDirectory, type ContainerDeps } from './deps.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
 import { shortHealth } from './healthcheck.ts'
-import { logPathOf } from './logs.ts'
+import { logOf } from './logs.ts'
 import { networkSettingsOf, networksOf, portsOf } from './networksettings.ts'
 import { labelsOf, parseSecurityOptions } from './process.ts'
 import { defaultMaskedPaths, defaultReadonlyPaths } from './spec.ts'
@@ -42,7 +42,7 @@ export async function inspectContainer(deps: ContainerDeps, container: Container
   return {
     Id: record.id, Created: record.created, Path: record.path, Args: record.args, State: stateOf(record), Image: record.image,
     ResolvConfPath: join(directory, 'resolv.conf'), HostnamePath: join(directory, 'hostname'), HostsPath: join(directory, 'hosts'),
-    LogPath: record.host.LogConfig.Type === 'json-file' ? logPathOf(deps, record.id) : '', Name: `/${record.name}`, RestartCount: record.restartCount,
+    LogPath: logOf(deps, record).path ?? '', Name: `/${record.name}`, RestartCount: record.restartCount,
     Driver: record.driver, Platform: 'linux', MountLabel: '', ProcessLabel: labels.selinuxLabel ?? '', AppArmorProfile: labels.apparmorProfile ?? '', ExecIDs: container.execs.size ? [...container.execs] : null,
     HostConfig: {
       ...record.host,

@@ -17,7 +17,7 @@ import { createContainer } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { execEvent, resizeTerminal, startExec } from './exec.ts'
 import { inspectContainer, listContainers, listFilters } from './inspect.ts'
-import { encodeEntry, readLog } from './logs.ts'
+import { encodeEntries, readLog } from './logs.ts'
 import { connectContainer, disconnectContainer, impairContainer, settingsOf } from './network.ts'
 import { plumbing } from './plumbing.ts'
 import { pruneContainers } from './prune.ts'
@@ -207,8 +207,9 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       const raw = container.record.config.Tty
       const response = call.stream(streamType(call, raw))
       const [timestamps, details] = [call.flag('timestamps'), call.flag('details')]
-      for await (const entry of entries) {
-        if (wants[entry.stream]) await writeAll(response, encodeEntry(entry, { raw, timestamps, details }))
+      for await (const batch of entries) {
+        const asked = wants.stdout && wants.stderr ? batch : batch.filter(({ stream }) => wants[stream])
+        if (asked.length) await writeAll(response, encodeEntries(asked, { raw, timestamps, details }))
         if (call.signal.aborted) return
       }
       response.end()

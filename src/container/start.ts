@@ -52,7 +52,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     spec.process!.env = mergeEnvironment(linkEnvironment(deps, record), spec.process!.env ?? [])
     const root = deps.layers.mount(record.id, { volatile: record.host.AutoRemove })
     deps.failpoint('start.assembled')
-    openContainerLog(deps, container)
+    await openContainerLog(deps, container)
     const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), touch: ['/.dockerenv'], network, ...(remap && { rootIdMap: { userNamespace: remap.path, ...rootOf(remap) }, owner: hostIdOf(remap.uids, user.uid) }) })
     deps.failpoint('start.started')
     record.state = { ...record.state, status: 'running', pid: live.pid, exitCode: 0, error: '', oomKilled: false, startedAt: new Date().toISOString() }

@@ -34,7 +34,7 @@ import { Trash } from '../lib/trash.ts'
 import { Cgroup, findCgroupTrees, prepareCgroupParent, type CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import { DEFAULT_PROFILE, apparmorEnabled, loadDefaultProfile } from '../libcontainer/apparmor.ts'
 import { networkRoutes } from '../libnetwork/service.ts'
-import { openLog } from '../logdriver/drivers.ts'
+import { logOpener } from '../logdriver/drivers.ts'
 import { HostSet } from '../registry/hosts.ts'
 import { Registries } from '../registry/registries.ts'
 import { Router } from '../server/router.ts'
@@ -81,9 +81,11 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const volumes = new Volumes({ graph, events, warn: hooks.warn, plugins: pluginNames, driver: volumeDrivers({
     local: { root: join(dataRoot, 'volumes'), owner: rootOf(remap), trash, zygote, directory: execRoot }, plugin: (name) => Plugin.find(name),
   }) })
+  const openLog = logOpener(hooks.warn)
+  openLog(options.log.driver, { id: '', name: '', imageId: '', imageName: '', command: '', created: '', labels: {}, env: [], directory: dataRoot }, options.log.options) // which says what is wrong with them
   let stopping = false
   const deps: ContainerDeps = {
-    containers, execs: new ExecStore(), images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog,
+    containers, execs: new ExecStore(), images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog, defaultLog: options.log,
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     networks, volumes, execRoot, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
     remap, ...hooks, isStopping: () => stopping, unhealthy: (container) => void actOnUnhealthy(deps, container),

@@ -26,6 +26,8 @@ export interface DaemonOptions {
   usernsRemap: string
   network: NetworkOptions
   registry: DistributionOptions
+  /** The log of containers that ask for no driver. */
+  log: { driver: string, options: Record<string, string> }
   /** For tcp:// hosts; undefined where they are served in the clear. */
   tls: TlsOptions | undefined
 }
@@ -77,6 +79,7 @@ const flags = {
   dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true }, 'host-names': { type: 'string' }, 'cluster-store': { type: 'string' }, 'cluster-advertise': { type: 'string' },
   'registry-mirror': { type: 'string', multiple: true }, 'insecure-registry': { type: 'string', multiple: true }, 'allow-nondistributable-artifacts': { type: 'string', multiple: true }, 'max-concurrent-downloads': { type: 'string' }, 'max-concurrent-uploads': { type: 'string' }, 'max-download-attempts': { type: 'string' },
   'http-proxy': { type: 'string' }, 'https-proxy': { type: 'string' }, 'no-proxy': { type: 'string' },
+  'log-driver': { type: 'string' }, 'log-opt': { type: 'string', multiple: true },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -84,7 +87,7 @@ type Flag = Exclude<keyof typeof flags, 'config-file'>
 const DEFAULT_FILE = '/etc/berth/daemon.json'
 
 /** The key of the configuration file that stands for a flag. */
-const keyOf = (flag: Flag): string => (['host', 'label', 'default-address-pool', 'dns-opt', 'registry-mirror'].includes(flag) ? `${flag}s` : flag === 'insecure-registry' ? 'insecure-registries' : flag)
+const keyOf = (flag: Flag): string => (['host', 'label', 'default-address-pool', 'dns-opt', 'log-opt', 'registry-mirror'].includes(flag) ? `${flag}s` : flag === 'insecure-registry' ? 'insecure-registries' : flag)
 
 /** Flags whose values are numbers in the file. */
 const numbers: readonly Flag[] = ['mtu', 'max-concurrent-downloads', 'max-concurrent-uploads', 'max-download-attempts']
@@ -109,7 +112,14 @@ export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Da
     tls, network: networkOptions(get), registry: registryOptions(get, env), hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
     storageDriver: get('storage-driver', env['DOCKER_DRIVER'] ?? ''), execDriver: get('exec-driver', 'native'), debug: get('debug', false), logLevel: get('log-level', 'info'),
     labels: get('label', []), liveRestore: get('live-restore', false), usernsRemap: get('userns-remap', ''),
+    log: { driver: get('log-driver', 'json-file'), options: Object.fromEntries(get<string[]>('log-opt', []).map(parsePair)) },
   }
+}
+
+function parsePair(text: string): [name: string, value: string] {
+  const equals = text.indexOf('=')
+  if (equals < 1) throw invalid(`invalid log option ${JSON.stringify(text)}: it is NAME=VALUE`)
+  return [text.slice(0, equals), text.slice(equals + 1)]
 }
 
 /** `--icc=false`, as Go's flags have it, is `--no-icc` to parseArgs. */
@@ -188,6 +198,11 @@ function readConfig(path: string, values: Partial<Record<Flag, unknown>>): Recor
     const { proxies, ...rest } = file as Record<string, unknown>
     if (typeof proxies !== 'object' || proxies === null) throw fail('proxies must be an object')
     file = { ...rest, ...proxies }
+  }
+  if ('log-opts' in (file as object)) { // an object there, where flags are a list
+    const options = (file as Record<string, unknown>)['log-opts']
+    if (typeof options !== 'object' || options === null || Object.values(options).some((value) => typeof value !== 'string')) throw fail('log-opts must be an object of strings')
+    file = { ...(file as object), 'log-opts': Object.entries(options as Record<string, string>).map(([name, value]) => `${name}=${value}`) }
   }
   const known = new Map((Object.keys(flags) as (keyof typeof flags)[]).filter((flag) => flag !== 'config-file').map((flag) => [keyOf(flag), flag]))
   for (const [key, value] of Object.entries(file as object)) {

@@ -1,6 +1,6 @@
 import { command } from '../command.ts'
 import { filtersOf, formatFlag, templateOf } from '../format/table.ts'
-import { goJson } from '../format/template.ts'
+import { goJson } from '../../lib/template.ts'
 import { jsonLines } from '../lines.ts'
 
 interface Event { Type: string, Action: string, Actor: { ID: string, Attributes: Record<string, string> }, time: number, timeNano: number }

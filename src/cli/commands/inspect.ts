@@ -2,7 +2,7 @@ import type { Client } from '../../api/client.ts'
 import { isKind, messageOf } from '../../lib/errors.ts'
 import { ExitError, command, type Invocation } from '../command.ts'
 import { templateOf } from '../format/table.ts'
-import { goJson } from '../format/template.ts'
+import { goJson } from '../../lib/template.ts'
 import { containerPath, imagePath, networkPath, volumePath } from '../targets.ts'
 
 type Kind = 'container' | 'image' | 'network' | 'volume'

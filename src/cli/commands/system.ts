@@ -3,7 +3,7 @@ import { binarySize, humanSize } from '../../lib/units.ts'
 import { messageOf } from '../../lib/errors.ts'
 import { command } from '../command.ts'
 import { formatFlag, printListing, templateOf, type Row } from '../format/table.ts'
-import { goJson } from '../format/template.ts'
+import { goJson } from '../../lib/template.ts'
 
 const format = { type: 'string', short: 'f', help: "Format output using a custom template: 'json', or a Go template 'TEMPLATE'" } as const
 

@@ -1,7 +1,7 @@
 import { ExitError, UsageError, type Flag } from '../command.ts'
 import { messageOf } from '../../lib/errors.ts'
 import type { Console } from '../console.ts'
-import { compileTemplate, goJson } from './template.ts'
+import { compileTemplate, goJson } from '../../lib/template.ts'
 
 /** A row of a listing: what each field shows. */
 export type Row = Readonly<Record<string, unknown>>
