@@ -8,10 +8,11 @@ export function inspectImage(images: ImageStore, image: Image): { Size: number, 
   const { tags, digests } = images.namesOf(image.id)
   const { os, architecture, variant } = platformOf(config)
   const top = image.topLayer ? images.layers.get(image.topLayer) : undefined
+  const run = { User: '', Env: null, Cmd: null, Entrypoint: null, WorkingDir: '', Labels: null, OnBuild: null, Volumes: null, ...config.config }
   return {
     Id: image.id, RepoTags: tags, RepoDigests: digests, Parent: image.parent ?? '', Comment: config.comment ?? '', Created: config.created ?? ZERO_TIME,
     DockerVersion: config.docker_version ?? '', Author: config.author ?? '',
-    Config: { User: '', Env: null, Cmd: null, Entrypoint: null, WorkingDir: '', Labels: null, OnBuild: null, Volumes: null, ...config.config },
+    Config: run, ContainerConfig: run, // the second is not the API's any more, but compose 1 asks the newest API for it
     Architecture: architecture, ...(variant && { Variant: variant }), Os: os, Size: images.size(image),
     GraphDriver: { Name: images.layers.driver.name, Data: top ? images.layers.driver.data(top.driverId) : {} },
     RootFS: { Type: 'layers', Layers: config.rootfs.diff_ids }, Metadata: { LastTagTime: image.lastTagged ?? ZERO_TIME },
