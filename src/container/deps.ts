@@ -29,6 +29,9 @@ export interface HostFacts {
   cpus: number
 }
 
+/** Health checks that were made since the engine began. */
+export interface HealthCounts { all: number, failed: number }
+
 /** The maps of containers' user namespaces, and the path of one that has them. */
 export interface Remap extends IdMaps { path: string }
 
@@ -67,6 +70,7 @@ export interface ContainerDeps {
   warn: (message: string, error?: unknown) => void
   /** Called at named places of the work, so that a test can kill the engine there. */
   failpoint: (name: string) => void
+  healthCounts: HealthCounts
   /** Called with a container that has become unhealthy. */
   unhealthy: (container: Container) => void
   /** The engine is going down: what exits now is not restarted. */

@@ -47,6 +47,8 @@ function note(deps: ContainerDeps, container: Container, result: ProbeResult, { 
   const { health } = container.record.state
   if (!health) return
   const before = health.status
+  deps.healthCounts.all++
+  if (result.exitCode !== 0) deps.healthCounts.failed++
   health.log = [...health.log, result].slice(-KEPT)
   if (result.exitCode === 0) {
     health.failingStreak = 0

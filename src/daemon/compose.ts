@@ -37,6 +37,7 @@ import { networkRoutes } from '../libnetwork/service.ts'
 import { logOpener } from '../logdriver/drivers.ts'
 import { HostSet } from '../registry/hosts.ts'
 import { Registries } from '../registry/registries.ts'
+import { listenAt, metricsServer } from '../server/metrics.ts'
 import { Router } from '../server/router.ts'
 import { initProgram } from '../sys/build.ts'
 import { claimDirectory } from '../sys/fs.ts'
@@ -45,6 +46,7 @@ import { Zygote } from '../sys/zygote.ts'
 import { volumeRoutes } from '../volume/service.ts'
 import { Volumes } from '../volume/volumes.ts'
 import { volumeDrivers } from '../volumedriver/drivers.ts'
+import { openDaemonMetrics } from './metrics.ts'
 import { openNetworks } from './network.ts'
 import type { DaemonOptions } from './options.ts'
 import { openRemap } from './remap.ts'
@@ -85,7 +87,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   openLog(options.log.driver, { id: '', name: '', imageId: '', imageName: '', command: '', created: '', labels: {}, env: [], directory: dataRoot }, options.log.options) // which says what is wrong with them
   let stopping = false
   const deps: ContainerDeps = {
-    containers, execs: new ExecStore(), images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog, defaultLog: options.log,
+    containers, execs: new ExecStore(), images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog, defaultLog: options.log, healthCounts: { all: 0, failed: 0 },
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
     networks, volumes, execRoot, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
     remap, ...hooks, isStopping: () => stopping, unhealthy: (container) => void actOnUnhealthy(deps, container),
@@ -95,6 +97,17 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   } catch (error) {
     await closeNetworks()
     throw error
+  }
+  if (options.metrics) {
+    const metrics = metricsServer(await openDaemonMetrics({ engine, events, containers, healthCounts: deps.healthCounts, driver: driver.name }))
+    await listenAt(metrics, options.metrics).catch(async (error: unknown) => {
+      await closeNetworks()
+      throw error
+    })
+    engine.onShutdown(() => {
+      metrics.closeAllConnections()
+      metrics.close()
+    })
   }
   const registries = new Registries(options.registry.connect)
   engine.onShutdown(async () => {

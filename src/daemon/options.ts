@@ -26,6 +26,8 @@ export interface DaemonOptions {
   usernsRemap: string
   network: NetworkOptions
   registry: DistributionOptions
+  /** Where Prometheus may ask, `[HOST]:PORT`; '' for nowhere. */
+  metrics: string
   /** The log of containers that ask for no driver. */
   log: { driver: string, options: Record<string, string> }
   /** For tcp:// hosts; undefined where they are served in the clear. */
@@ -79,7 +81,7 @@ const flags = {
   dns: { type: 'string', multiple: true }, 'dns-search': { type: 'string', multiple: true }, 'dns-opt': { type: 'string', multiple: true }, 'host-names': { type: 'string' }, 'cluster-store': { type: 'string' }, 'cluster-advertise': { type: 'string' },
   'registry-mirror': { type: 'string', multiple: true }, 'insecure-registry': { type: 'string', multiple: true }, 'allow-nondistributable-artifacts': { type: 'string', multiple: true }, 'max-concurrent-downloads': { type: 'string' }, 'max-concurrent-uploads': { type: 'string' }, 'max-download-attempts': { type: 'string' },
   'http-proxy': { type: 'string' }, 'https-proxy': { type: 'string' }, 'no-proxy': { type: 'string' },
-  'log-driver': { type: 'string' }, 'log-opt': { type: 'string', multiple: true },
+  'metrics-addr': { type: 'string' }, 'log-driver': { type: 'string' }, 'log-opt': { type: 'string', multiple: true },
   tls: { type: 'boolean' }, tlsverify: { type: 'boolean' }, tlscacert: { type: 'string' }, tlscert: { type: 'string' }, tlskey: { type: 'string' },
 } as const
 
@@ -112,7 +114,7 @@ export function readOptions(argv: readonly string[], env: NodeJS.ProcessEnv): Da
     tls, network: networkOptions(get), registry: registryOptions(get, env), hosts: get('host', ['unix:///var/run/berth.sock']), dataRoot: get('data-root', '/var/lib/berth'), execRoot: get('exec-root', '/var/run/berth'), pidfile: get('pidfile', '/var/run/berth.pid'),
     storageDriver: get('storage-driver', env['DOCKER_DRIVER'] ?? ''), execDriver: get('exec-driver', 'native'), debug: get('debug', false), logLevel: get('log-level', 'info'),
     labels: get('label', []), liveRestore: get('live-restore', false), usernsRemap: get('userns-remap', ''),
-    log: { driver: get('log-driver', 'json-file'), options: Object.fromEntries(get<string[]>('log-opt', []).map(parsePair)) },
+    metrics: get('metrics-addr', ''), log: { driver: get('log-driver', 'json-file'), options: Object.fromEntries(get<string[]>('log-opt', []).map(parsePair)) },
   }
 }
 

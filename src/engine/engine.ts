@@ -42,6 +42,7 @@ export class Engine {
   readonly #running = new Map<number, Running>()
   readonly #recent: JobRecord[] = []
   readonly #cleanups: (() => Promise<void> | void)[] = []
+  readonly #watchers: ((ended: JobRecord) => void)[] = []
   #ids = 0
   #stopping = false
 
@@ -66,10 +67,16 @@ export class Engine {
     } finally {
       record.duration = performance.now() - begun
       this.#running.delete(id)
+      for (const watch of this.#watchers) watch(record)
       this.#recent.push(record)
       if (this.#recent.length > REMEMBERED) this.#recent.shift()
       resolve()
     }
+  }
+
+  /** Tells of every job that has ended, from now on. */
+  onEnd(watch: (ended: JobRecord) => void): void {
+    this.#watchers.push(watch)
   }
 
   /** The jobs that run, and with `all` those that ended last. */

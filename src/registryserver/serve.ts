@@ -1,15 +1,16 @@
 import { readFileSync } from 'node:fs'
-import type { Server, ServerResponse } from 'node:http'
+import type { Server } from 'node:http'
 import { http } from '../lib/http.ts'
-import { invalid, messageOf, system } from '../lib/errors.ts'
+import { invalid } from '../lib/errors.ts'
 import { CERTIFICATES } from '../registry/hosts.ts'
 import { Registries } from '../registry/registries.ts'
+import { listenAt, metricsServer } from '../server/metrics.ts'
 import { Access, readRules, type Authenticator } from './access.ts'
 import { bearer, type TokenOptions } from './bearer.ts'
 import { collectGarbage, type Collected } from './gc.ts'
 import { htpasswd } from './htpasswd.ts'
 import { RateLimit, parseRate } from './limits.ts'
-import { openMetrics, type Metrics } from './metrics.ts'
+import { openMetrics } from './metrics.ts'
 import { PullThrough } from './proxy.ts'
 import { registryHandler } from './server.ts'
 import { RegistryStore } from './store.ts'
@@ -94,11 +95,11 @@ export async function serveRegistry(options: ServeOptions): Promise<Serving> {
   try {
     quietly(store.dropOld())
     servers.push(server)
-    const port = await listen(server, options.address)
+    const port = await listenAt(server, options.address)
     if (metrics) {
-      const own = http.createServer((request, response) => void answerMetrics(metrics, request.url ?? '', response))
+      const own = metricsServer(() => metrics.text())
       servers.push(own)
-      await listen(own, options.metrics)
+      await listenAt(own, options.metrics)
     }
     return { url: `${certificate ? 'https' : 'http'}://${options.address.replace(/^:/, '0.0.0.0:').replace(/:0$/, `:${port}`)}`, collect, close }
   } catch (error) {
@@ -107,25 +108,9 @@ export async function serveRegistry(options: ServeOptions): Promise<Serving> {
   }
 }
 
-async function answerMetrics(metrics: Metrics, url: string, response: ServerResponse): Promise<void> {
-  const found = url.split('?')[0] === '/metrics'
-  response.writeHead(found ? 200 : 404, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' })
-  response.end(found ? await metrics.text() : 'page not found\n')
-}
-
 async function authenticatorOf({ htpasswd: file, realm, token }: ServeOptions): Promise<Authenticator | undefined> {
   if (!token.realm) return file ? htpasswd(file, realm) : undefined
   if (file) throw invalid('there is either a file of passwords or a server of tokens')
   for (const [name, value] of Object.entries(token)) if (!value) throw invalid(`tokens need all of realm, service, issuer and roots: ${name} is missing`)
   return await bearer(token)
-}
-
-async function listen(server: Server, address: string): Promise<number> {
-  const [, bracketed, plain, port] = /^(?:\[([^\]]*)\]|([^:]*)):(\d+)$/.exec(address) ?? []
-  if (port === undefined) throw invalid(`invalid address ${JSON.stringify(address)}: it is [HOST]:PORT`)
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  server.once('error', (error) => reject(system(`can't listen on ${address}: ${messageOf(error)}`, error)))
-  server.listen({ port: Number(port), host: bracketed ?? (plain || '0.0.0.0') }, resolve)
-  await promise
-  return (server.address() as { port: number }).port
 }
