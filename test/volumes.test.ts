@@ -211,6 +211,31 @@ test('snapshots stay, clones go on, names change, archives go in and out', () =>
   ok('volume', 'prune', '-af')
 })
 
+test('mounts are added to a container that runs, and removed, and stay over its restart', async () => {
+  mkdirSync(join(daemon.directory, 'later'))
+  writeFileSync(join(daemon.directory, 'later/file'), 'later')
+  ok('run', '-d', '--name', 'grows', '-v', 'first:/first', 'starter', 'sleep', '1000')
+  ok('update', '--mount-add', `type=bind,src=${daemon.directory}/later,dst=/new/bind,ro`, '--mount-add', 'type=volume,src=second,dst=/second', '--mount-add', 'type=tmpfs,dst=/scratch,tmpfs-size=1m', '--mount-add', 'type=image,src=plain,dst=/image,image-subpath=data', 'grows')
+  const script = 'cat /new/bind/file; touch /new/bind/x 2>/dev/null || echo " ro"; echo kept > /second/file; stat -f -c %T /scratch; cat /image/seed'
+  assert.equal(ok('exec', 'grows', 'sh', '-c', script), 'later ro\ntmpfs\nseed')
+  assert.match(refused('volume', 'rm', 'second'), /volume is in use/)
+  assert.match(refused('update', '--mount-add', 'type=volume,src=third,dst=/second', 'grows'), /Duplicate mount point: \/second/)
+  assert.match(refused('update', '--mount-add', 'type=bind,src=/nope,dst=/x', 'grows'), /bind source path does not exist: \/nope/)
+  assert.match(refused('update', '--mount-rm', '/none', 'grows'), /No such mount: \/none in container grows/)
+  ok('exec', 'grows', 'sh', '-c', 'ln -s / /away; ln -s /etc /escape')
+  ok('update', '--mount-add', `type=bind,src=${daemon.directory}/later,dst=/escape/inside`, 'grows')
+  assert.ok(!existsSync('/etc/inside'), 'links lead nowhere else')
+  ok('update', '--mount-rm', '/escape/inside', 'grows')
+  ok('restart', '-t', '0', 'grows')
+  assert.equal(ok('exec', 'grows', 'sh', '-c', 'cat /second/file /new/bind/file'), 'kept\nlater')
+  assert.equal(JSON.parse(ok('inspect', '-f', '{{json .Mounts}}', 'grows')).length, 5)
+  ok('update', '--mount-rm', '/second', '--mount-rm', '/image', '--mount-rm', '/first', 'grows')
+  assert.equal(ok('exec', 'grows', 'sh', '-c', 'ls /second /image /first'), '/first:\n\n/image:\n\n/second:')
+  ok('volume', 'rm', 'second', 'first')
+  ok('rm', '-f', 'grows')
+  assert.deepEqual([mounted(), readdirSync(join(daemon.directory, 'run/mounts'))], [[], []])
+})
+
 test('an engine that is killed anywhere comes back to volumes that are whole, and to no others', async () => {
   for (const point of ['create.volumes', 'create.layer', 'create.filled', 'start.mounts', 'start.started', 'remove.record']) {
     await daemon.stop()

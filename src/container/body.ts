@@ -72,8 +72,8 @@ export type HostConfig = v.InferOutput<v.ObjectSchema<typeof hostConfig, undefin
 export type CreateBody = v.InferOutput<typeof createBody>
 
 const ports = v.nullish(v.record(string, v.nullish(v.array(port), [])), {})
-/** The API's, and ports to be published and withdrawn. */
-const updateBody = v.object({ ...resources, PublishAdd: ports, PublishRm: ports, RestartPolicy: v.nullish(v.object({ Name: text, MaximumRetryCount: whole })) })
+/** The API's; ports to be published and withdrawn; mounts to be added and removed. */
+const updateBody = v.object({ ...resources, PublishAdd: ports, PublishRm: ports, MountAdd: v.nullish(v.array(mount), []), MountRm: list, RestartPolicy: v.nullish(v.object({ Name: text, MaximumRetryCount: whole })) })
 export type UpdateBody = v.InferOutput<typeof updateBody>
 
 const execBody = v.object({

@@ -12,6 +12,7 @@ import type { CgroupTrees } from '../libcontainer/cgroups/cgroup.ts'
 import type { Networks } from '../libnetwork/controller.ts'
 import type { Volumes } from '../volume/volumes.ts'
 import type { LogDriver, LogInfo } from '../logdriver/driver.ts'
+import type { Zygote } from '../sys/zygote.ts'
 import type { HostConfig } from './body.ts'
 import type { Container } from './container.ts'
 import type { ExecStore } from './exec.ts'
@@ -52,6 +53,7 @@ export interface ContainerDeps {
   facts: HostFacts
   /** Undefined where containers' users are the host's. */
   remap: Remap | undefined
+  zygote: Zygote
   dataRoot: string
   execRoot: string
   volumes: Volumes

@@ -1,6 +1,7 @@
 import { conflict, invalid } from '../lib/errors.ts'
 import type { UpdateBody } from './body.ts'
 import type { Container } from './container.ts'
+import { addMount, removeMount } from './changemounts.ts'
 import { checkPolicyName } from './create.ts'
 import type { ContainerDeps } from './deps.ts'
 import { changePorts } from './network.ts'
@@ -12,7 +13,7 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
   using _held = await deps.lock.hold(container.id)
   const warnings: string[] = []
   const { host } = container.record
-  const { RestartPolicy, PublishAdd, PublishRm, ...asked } = body
+  const { RestartPolicy, PublishAdd, PublishRm, MountAdd, MountRm, ...asked } = body
   if (RestartPolicy?.Name) {
     checkPolicyName(RestartPolicy.Name)
     if (host.AutoRemove && RestartPolicy.Name !== 'no') throw conflict('Restart policy cannot be updated because AutoRemove is enabled for the container')
@@ -27,6 +28,9 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
     await changePorts(deps, container, PublishAdd, PublishRm)
     next.PortBindings = host.PortBindings
   }
+  for (const target of MountRm) await removeMount(deps, container, target)
+  for (const mount of MountAdd) await addMount(deps, container, mount)
+  Object.assign(next, { Mounts: host.Mounts, Binds: host.Binds })
   if (container.running) container.cgroup?.update(resourcesOf(next))
   container.record.host = next
   deps.containers.save(container)

@@ -6,7 +6,7 @@ import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
 import type { Mount } from '../libcontainer/spec.ts'
 import { errno, strerror } from '../sys/errno.ts'
 import { O_DIRECTORY, O_PATH, openInRoot } from '../sys/fs.ts'
-import { randomName } from '../lib/ids.ts'
+import { randomName, sha256 } from '../lib/ids.ts'
 import { attachTree, detachTree, makeReadonly, unmount } from '../sys/mount.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
 import { named } from './network.ts'
@@ -76,10 +76,13 @@ async function copyUp(deps: ContainerDeps, root: number, { destination }: Volume
 /** The places that images' trees have outside of containers while these run. */
 const viewsOf = (deps: Pick<ContainerDeps, 'execRoot'>, id: string): string => join(deps.execRoot, 'mounts', id)
 
+/** The name of a mount's place there. */
+const placeOf = ({ destination }: MountPoint): string => sha256(destination).slice('sha256:'.length, 'sha256:'.length + 16)
+
 /** Makes all that a container mounts ready. Returns the mounts for its process; `leaveMounts` undoes it. */
 export async function enterMounts(deps: ContainerDeps, record: ContainerRecord): Promise<Mount[]> {
   const mounts: Mount[] = []
-  for (const [at, point] of record.mounts.entries()) {
+  for (const point of record.mounts) {
     switch (point.type) {
       case 'bind':
         if (point.createSource && !existsSync(point.source)) makeSource(point.source, rootOf(remapOf(deps, record.host)))
@@ -88,7 +91,7 @@ export async function enterMounts(deps: ContainerDeps, record: ContainerRecord):
       case 'volume': {
         const path = await deps.volumes.mount(point.name, { container: record.id, destination: point.destination, writable: point.writable, propagation: '' })
         point.source = path || point.source
-        const source = viewBelow(deps, record, point.source, point.subpath, `volume ${point.name}`, at)
+        const source = viewBelow(deps, record, point.source, point.subpath, `volume ${point.name}`, placeOf(point))
         mounts.push({ destination: point.destination, type: 'bind', source, options: ['rbind', 'rprivate', ...(point.writable ? [] : ['ro', 'rro'])] })
         break
       }
@@ -96,7 +99,7 @@ export async function enterMounts(deps: ContainerDeps, record: ContainerRecord):
         mounts.push(tmpfsMount(point.destination, point.options))
         break
       case 'image': {
-        const source = viewBelow(deps, record, viewImage(deps, record, point, at), point.subpath, `image ${point.reference}`, at)
+        const source = viewBelow(deps, record, viewImage(deps, record, point), point.subpath, `image ${point.reference}`, placeOf(point))
         mounts.push({ destination: point.destination, type: 'bind', source, options: ['bind', 'rprivate', 'ro'] })
       }
     }
@@ -105,13 +108,13 @@ export async function enterMounts(deps: ContainerDeps, record: ContainerRecord):
 }
 
 /** Makes a part of a tree a mount of its own, which nothing in the tree can make lead out of it. Returns where. */
-function viewBelow(deps: ContainerDeps, { id }: ContainerRecord, tree: string, subpath: string, what: string, at: number): string {
+function viewBelow(deps: ContainerDeps, { id }: ContainerRecord, tree: string, subpath: string, what: string, place: string): string {
   if (!subpath) return tree
   const root = openSync(tree, constants.O_RDONLY | constants.O_DIRECTORY)
   const fd = openInRoot(root, subpath, O_PATH)
   closeSync(root)
   if (fd < 0) throw invalid(`cannot access path ${JSON.stringify(subpath)} in ${what}: ${strerror(-fd).toLowerCase()}`)
-  const path = join(viewsOf(deps, id), `${at}-part`)
+  const path = join(viewsOf(deps, id), `${place}-part`)
   try {
     mkdirSync(viewsOf(deps, id), { recursive: true, mode: 0o700 })
     if (fstatSync(fd).isDirectory()) mkdirSync(path)
@@ -129,10 +132,11 @@ function viewBelow(deps: ContainerDeps, { id }: ContainerRecord, tree: string, s
 }
 
 /** Mounts an image's tree, read-only. Returns where. */
-function viewImage(deps: ContainerDeps, { id, host }: ContainerRecord, { image, reference }: ImagePoint, at: number): string {
+function viewImage(deps: ContainerDeps, { id, host }: ContainerRecord, point: ImagePoint): string {
+  const { image, reference } = point
   if (!deps.images.has(image)) throw conflict(`image ${reference} (${image}), which is mounted, is not there any more`)
   const { topLayer } = deps.images.get(image)
-  const path = join(viewsOf(deps, id), String(at))
+  const path = join(viewsOf(deps, id), placeOf(point))
   mkdirSync(path, { recursive: true, mode: 0o700 })
   if (topLayer === undefined) return path // an image without files
   const tree = deps.layers.view(topLayer)
@@ -158,6 +162,12 @@ export function tmpfsMount(destination: string, options: string): Mount {
   return { destination, type: 'tmpfs', source: 'tmpfs', options: ['noexec', 'nosuid', 'nodev', ...options.split(',').filter(Boolean)] }
 }
 
+/** Gives back what one mount of a container's run had, unless another has it too. */
+export async function leaveMount(deps: ContainerDeps, record: ContainerRecord, point: MountPoint): Promise<void> {
+  if (point.type === 'volume' && !record.mounts.some((other) => other !== point && other.type === 'volume' && other.name === point.name)) await deps.volumes.unmount(point.name, record.id)
+  dropViews(deps, record.id, [placeOf(point), `${placeOf(point)}-part`])
+}
+
 /** Gives back what a container's run had mounted. */
 export async function leaveMounts(deps: ContainerDeps, record: ContainerRecord): Promise<void> {
   for (const point of record.mounts) {
@@ -171,16 +181,17 @@ export async function leaveMounts(deps: ContainerDeps, record: ContainerRecord):
   dropViews(deps, record.id)
 }
 
-function dropViews(deps: Pick<ContainerDeps, 'execRoot'>, id: string): void {
+function dropViews(deps: Pick<ContainerDeps, 'execRoot'>, id: string, only?: readonly string[]): void {
   const directory = viewsOf(deps, id)
   if (!existsSync(directory)) return
   for (const name of readdirSync(directory)) {
+    if (only && !only.includes(name)) continue
     const path = join(directory, name)
     unmount(path)
     if (statSync(path).isDirectory()) rmdirSync(path)
     else unlinkSync(path)
   }
-  rmdirSync(directory)
+  if (readdirSync(directory).length === 0) rmdirSync(directory)
 }
 
 /** Runs `work` with the tree of a container that does not run, and what would be mounted there. */
@@ -210,7 +221,7 @@ async function placeBind(root: number, { source, destination, options = [] }: Mo
 }
 
 /** Opens a path in a tree, and makes the directories that are missing on the way. */
-function makeInRoot(root: number, path: string): number {
+export function makeInRoot(root: number, path: string): number {
   let at = ''
   for (const name of path.split('/').filter(Boolean)) {
     const parent = openInRoot(root, at || '.', O_PATH)

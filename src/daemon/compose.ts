@@ -89,7 +89,7 @@ export async function compose(options: DaemonOptions, hooks: { warn: (message: s
   const deps: ContainerDeps = {
     containers, execs: new ExecStore(), images, layers, trash, archiver, engine, events, execDriver, lock: new KeyedLock(), trees, dataRoot, cgroupParent: CGROUP_PARENT, imageUsers: new Map(), initPath: initProgram(), openLog, defaultLog: options.log, healthCounts: { all: 0, failed: 0 },
     facts: { kernel: release(), cgroupVersion: trees.version, apparmor, apparmorProfile: apparmor && await loadDefaultProfile() ? DEFAULT_PROFILE : undefined, selinux: existsSync('/sys/fs/selinux/enforce'), cpus: availableParallelism() },
-    networks, volumes, execRoot, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
+    networks, volumes, execRoot, zygote, hostname: hostname(), publish: { address: options.network.publishAddress, ipv6: existsSync('/proc/net/if_inet6'), hostGateway: options.network.hostGateway }, dns: options.network.dns,
     remap, ...hooks, isStopping: () => stopping, unhealthy: (container) => void actOnUnhealthy(deps, container),
   }
   try {

@@ -2,7 +2,9 @@ import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { system } from '../lib/errors.ts'
 import { errno, errnoError } from './errno.ts'
 import { must, syscall } from './ffi.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC } from './fs.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_PATH, RESOLVE } from './fs.ts'
+import { CLONE } from './process.ts'
+import type { Program, Register } from './program.ts'
 import { nr } from './syscalls.ts'
 import { runSteps, type Zygote } from './zygote.ts'
 
@@ -62,9 +64,64 @@ export function makeReadonly(tree: number): void {
   if (result < 0) throw errnoError(-result, 'make a mount read-only')
 }
 
-function setAttributes(tree: number, set: bigint, userNamespace: number, flags = 0): number {
+const MS_PRIVATE = 1n << 18n
+
+/** Has a detached mount, and those below it, share nothing with others (mount_namespaces(7)). */
+export function makePrivate(tree: number): void {
+  const result = setAttributes(tree, 0n, 0, AT_RECURSIVE, MS_PRIVATE)
+  if (result < 0) throw errnoError(-result, 'make a mount private')
+}
+
+const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
+const MOUNT_ATTR_SAFE = 2 | 4 | 8 // nosuid, nodev, noexec
+
+/** A file system in memory as a mount that is nowhere yet (fsmount(2), tmpfs(5)). */
+export function detachedTmpfs(options: readonly { key: string, value?: string }[]): number {
+  const fs = must('fsopen tmpfs', nr('fsopen'), 'tmpfs', 1)
+  try {
+    for (const { key, value } of options) must(`tmpfs with ${key}`, nr('fsconfig'), fs, value === undefined ? FSCONFIG.FLAG : FSCONFIG.STRING, key, value ?? null, 0)
+    must('make a tmpfs', nr('fsconfig'), fs, FSCONFIG.CREATE, 0, 0, 0)
+    return must('fsmount tmpfs', nr('fsmount'), fs, 1, MOUNT_ATTR_SAFE)
+  } finally {
+    closeSync(fs)
+  }
+}
+
+/** Moves a detached mount of this process into another's mount namespace, onto a path that is resolved inside its root. */
+export async function attachElsewhere(zygote: Zygote, directory: string, tree: number, pid: number, path: string): Promise<void> {
+  const how = Buffer.alloc(24) // struct open_how
+  how.writeBigUInt64LE(BigInt(O_PATH | O_CLOEXEC), 0)
+  how.writeBigUInt64LE(BigInt(RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS), 16)
+  await runSteps(zygote, directory, `mount on ${path}`, (program) => {
+    const [process_, mount, namespace, root, target] = [program.register(), program.register(), program.register(), program.register(), program.register()]
+    program.sys('pre', 'pidfd_open', [process.pid, 0], { out: process_, doing: 'find the engine' })
+    program.sys('pre', 'pidfd_getfd', [process_, tree, 0], { out: mount, doing: 'take the mount' })
+    enter(program, namespace, pid)
+    program.sys('pre', 'openat', [AT_FDCWD, '/', O_PATH | O_CLOEXEC], { out: root, doing: 'open the root' })
+    program.sys('pre', 'openat2', [root, path.replace(/^\/+/, ''), how, how.length], { out: target, doing: `open ${path}` })
+    program.sys('pre', 'move_mount', [mount, '', target, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH], { doing: `mount on ${path}` })
+  })
+}
+
+const UMOUNT_NOFOLLOW = 8
+
+/** Takes the uppermost mount at a path of another mount namespace away. */
+export async function unmountElsewhere(zygote: Zygote, directory: string, pid: number, path: string): Promise<void> {
+  await runSteps(zygote, directory, `unmount ${path}`, (program) => {
+    enter(program, program.register(), pid)
+    program.sys('pre', 'umount2', [path, MNT_DETACH | UMOUNT_NOFOLLOW], { doing: `unmount ${path}` })
+  })
+}
+
+function enter(program: Program, namespace: Register, pid: number): void {
+  program.sys('pre', 'openat', [AT_FDCWD, `/proc/${pid}/ns/mnt`, O_CLOEXEC], { out: namespace, doing: 'find the mount namespace' })
+  program.sys('pre', 'setns', [namespace, CLONE.mount], { doing: 'enter the mount namespace' })
+}
+
+function setAttributes(tree: number, set: bigint, userNamespace: number, flags = 0, propagation = 0n): number {
   const attributes = Buffer.alloc(32) // struct mount_attr
   attributes.writeBigUInt64LE(set, 0)
+  attributes.writeBigUInt64LE(propagation, 16)
   attributes.writeBigUInt64LE(BigInt(userNamespace), 24)
   return syscall(nr('mount_setattr'), tree, '', AT_EMPTY_PATH | flags, attributes, attributes.length)
 }
