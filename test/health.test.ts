@@ -136,6 +136,14 @@ test('restart policies: how often, how soon, and not against a person', async ()
   ok('rm', '-f', 'twice', 'once', 'always', 'lives', 'rests')
 })
 
+test('a container that falls and rises again all the time can be removed at any moment', async () => {
+  for (let round = 0; round < 25; round++) {
+    ok('run', '-d', '--name', 'falls', '--restart', 'always', 'starter', 'false')
+    await sleep(round * 17 % 300)
+    assert.equal((await daemon.call('DELETE', '/containers/falls?force=1')).status, 204)
+  }
+})
+
 test('Prometheus sees what the engine does', async () => {
   await daemon.stop()
   await daemon.start({}, { flags: ['--metrics-addr', '127.0.0.1:19323'] })

@@ -8,18 +8,24 @@ import { releaseVolumes } from './volumes.ts'
 /** Removes a container; a running one only by force, which kills it. With `volumes`, those go that nobody named. `locked`:
  * the caller holds its lock. */
 export async function removeContainer(deps: ContainerDeps, container: Container, options: { force: boolean, volumes?: boolean, locked?: boolean }): Promise<void> {
-  if (container.running && !options.locked) {
-    if (!options.force) {
-      const advice = container.record.state.status === 'paused' ? 'Unpause and then stop the container before attempting removal or force remove' : 'stop the container before removing or force remove'
-      throw conflict(`cannot remove container ${JSON.stringify('/' + container.record.name)}: container is ${container.record.state.status}: ${advice}`)
+  const volumes = options.volumes ?? false
+  if (options.locked) return await erase(deps, container, volumes)
+  for (;;) {
+    if (container.running) {
+      if (!options.force) throw stillRunning(container)
+      await killForRemoval(container)
     }
-    await killForRemoval(container)
+    using _held = await deps.lock.hold(container.id)
+    if (container.removed) return
+    if (!container.running) return await erase(deps, container, volumes)
+    if (!options.force) throw stillRunning(container)
+    // its restart policy was quicker
   }
-  if (options.locked) return await erase(deps, container, options.volumes ?? false)
-  using _held = await deps.lock.hold(container.id)
-  if (container.removed) return
-  if (container.running) throw conflict(`cannot remove container ${JSON.stringify('/' + container.record.name)}: container is running: stop the container before removing or force remove`)
-  await erase(deps, container, options.volumes ?? false)
+}
+
+function stillRunning({ record: { name, state: { status } } }: Container): Error {
+  const advice = status === 'paused' ? 'Unpause and then stop the container before attempting removal or force remove' : 'stop the container before removing or force remove'
+  return conflict(`cannot remove container ${JSON.stringify('/' + name)}: container is ${status}: ${advice}`)
 }
 
 async function killForRemoval(container: Container): Promise<void> {
