@@ -112,6 +112,8 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       call.empty(200)
     } },
     { method: 'POST', path: '/containers/:name/wait', async handler(call) {
+      const end = containers.endOf(call.params['name']!)
+      if (end !== undefined) return call.send(200, { StatusCode: end })
       const container = named(call)
       const condition = (call.query.get('condition') || 'not-running') as WaitCondition
       if (!['not-running', 'next-exit', 'removed'].includes(condition)) throw invalid(`invalid condition: ${JSON.stringify(condition)}`)

@@ -4,12 +4,15 @@ import { Container } from './container.ts'
 import { isRunning, type ContainerRecord } from './record.ts'
 
 const NAMES = '/containers'
+/** How long the end of a container that is gone is told, in milliseconds. */
+const REMEMBERED = 10_000
 const legalName = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
 
 /** The containers that there are, by id and by name. */
 export class ContainerStore {
   readonly #graph: GraphDB
   readonly #containers = new Map<string, Container>()
+  readonly #ends = new Map<string, number>()
 
   constructor(graph: GraphDB) {
     this.#graph = graph
@@ -81,7 +84,15 @@ export class ContainerStore {
     container.record.name = name // the same object: a start that is under way writes its state there
   }
 
+  /** The exit status of a container that was removed a moment ago, by its id: clients start a container that removes itself,
+   * and ask only then. */
+  endOf(id: string): number | undefined {
+    return this.#ends.get(id)
+  }
+
   remove(container: Container): void {
+    this.#ends.set(container.id, container.record.state.exitCode)
+    setTimeout(() => this.#ends.delete(container.id), REMEMBERED).unref()
     this.#graph.remove('container', container.id)
     this.#containers.delete(container.id)
     container.removed = true
