@@ -1,9 +1,11 @@
+import assert from 'node:assert/strict'
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 
 const root = new URL('..', import.meta.url).pathname
 
@@ -20,6 +22,25 @@ export function freePort(): Promise<number> {
 /** An answer of the API: its status and its body, parsed where it is JSON. */
 export interface Answer { status: number, body: any, text: string }
 
+/** What a command said, and its exit code. */
+export interface Said { code: number, out: string, err: string }
+
+/** The output of a command that must have succeeded. */
+export function succeeded({ code, out, err }: Said, command: readonly string[]): string {
+  assert.equal(code, 0, `${command.join(' ')}: ${err}`)
+  return out
+}
+
+/** Waits until there is what `find` looks for, for ten seconds. */
+export async function until<T>(what: string, find: () => T | Promise<T>): Promise<Exclude<T, false | null | undefined>> {
+  for (let tries = 0; tries < 400; tries++) {
+    const found = await find()
+    if (found) return found as Exclude<T, false | null | undefined>
+    await sleep(25)
+  }
+  return assert.fail(`not within ten seconds: ${what}`)
+}
+
 /** A daemon of a test's own, on a private socket and data root. */
 export class TestDaemon {
   readonly directory = mkdtempSync(join(tmpdir(), 'berth-test-'))
@@ -33,7 +54,7 @@ export class TestDaemon {
     const [program = '', ...args] = [...through, daemon, 'daemon', '-H', `unix://${this.socket}`, '--data-root', at('data'), '--exec-root', at('run'), '-p', at('pid'), '-l', 'error', ...flags]
     this.#process = spawn(program, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'inherit', 'inherit'] })
     for (let tries = 0; tries < 2000; tries++) { // an emulated machine takes its time
-      await new Promise((resolve) => setTimeout(resolve, 25))
+      await sleep(25)
       if (this.#process.exitCode !== null || this.#process.signalCode !== null) throw new Error('the daemon has ended')
       if (existsSync(this.socket) && (await this.call('GET', '/_ping').catch(() => undefined))?.status === 200) return
     }
@@ -90,13 +111,13 @@ export class TestDaemon {
   }
 
   /** Runs the client on this daemon. */
-  cli(args: readonly string[], options: { input?: string | Buffer, env?: NodeJS.ProcessEnv } = {}): { code: number, out: string, err: string } {
+  cli(args: readonly string[], options: { input?: string | Buffer, env?: NodeJS.ProcessEnv } = {}): Said {
     const { status, stdout, stderr } = spawnSync(join(root, 'bin/berth'), args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: this.directory, ...options.env }, input: options.input ?? '', maxBuffer: 256 << 20, timeout: 60_000 })
     return { code: status ?? -1, out: stdout.toString(), err: stderr.toString() }
   }
 
   /** As `cli`, while this process goes on. */
-  async cliBeside(args: readonly string[], input?: string): Promise<{ code: number, out: string, err: string }> {
+  async cliBeside(args: readonly string[], input?: string): Promise<Said> {
     const child = spawn(join(root, 'bin/berth'), args, { env: { ...process.env, DOCKER_HOST: `unix://${this.socket}`, DOCKER_CONFIG: this.directory }, stdio: ['pipe', 'pipe', 'pipe'], timeout: 60_000 })
     child.stdin.on('error', () => {}) // who ends without reading it
     child.stdin.end(input)
@@ -105,6 +126,16 @@ export class TestDaemon {
     child.stderr.on('data', (chunk: Buffer) => err!.push(chunk))
     const code = await new Promise<number | null>((resolve) => child.once('close', resolve))
     return { code: code ?? -1, out: Buffer.concat(out!).toString(), err: Buffer.concat(err!).toString() }
+  }
+
+  /** Runs the client, which must succeed; returns its output, trimmed. */
+  readonly ok = (...args: string[]): string => succeeded(this.cli(args), args).trim()
+
+  /** Runs the client, which must fail; returns what it says of that. */
+  readonly refused = (...args: string[]): string => {
+    const { code, err } = this.cli(args)
+    assert.notEqual(code, 0, args.join(' '))
+    return err
   }
 
   /** Imports a root file system of busybox as image `starter`. */

@@ -1,25 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
-import { TestDaemon } from './daemon.ts'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { TestDaemon, until } from './daemon.ts'
 
 const daemon = new TestDaemon()
-const berth = (...args: string[]) => daemon.cli(args)
-const ok = (...args: string[]): string => {
-  const { code, out, err } = berth(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out.trim()
-}
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+const { ok } = daemon
 const stateOf = async (name: string): Promise<any> => (await daemon.call('GET', `/containers/${name}/json`)).body
-/** Waits until something holds. */
-async function until(what: string, holds: () => Promise<boolean>): Promise<void> {
-  for (let tries = 0; tries < 400; tries++) {
-    if (await holds()) return
-    await sleep(25)
-  }
-  assert.fail(`not within ten seconds: ${what}`)
-}
-const healthy = (name: string, status: string): Promise<void> => until(`${name} is ${status}`, async () => (await stateOf(name)).State.Health?.Status === status)
+const healthy = (name: string, status: string): Promise<unknown> => until(`${name} is ${status}`, async () => (await stateOf(name)).State.Health?.Status === status)
 const quick = ['--health-interval', '100ms', '--health-retries', '2', '--health-timeout', '500ms']
 
 before(async () => {

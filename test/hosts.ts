@@ -1,9 +1,7 @@
 import { spawnSync } from 'node:child_process'
-import { TestDaemon } from './daemon.ts'
+import { TestDaemon, type Said } from './daemon.ts'
 
-/** What a command said. */
-export interface Said { code: number, out: string, err: string }
-
+/** Runs a command to its end. */
 export function execute(command: readonly string[], input = ''): Said {
   const [program = '', ...args] = command
   const { status, stdout, stderr } = spawnSync(program, args, { input, timeout: 20_000 })

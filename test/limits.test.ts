@@ -3,6 +3,7 @@ import { existsSync, readFileSync, readdirSync, statSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { findCgroupTrees } from '../src/libcontainer/cgroups/cgroup.ts'
 import { splitDevice } from '../src/sys/fs.ts'
 import { TestDaemon } from './daemon.ts'
@@ -25,7 +26,6 @@ function start(name: string, flags: readonly string[], script: string): { file(c
   return { file: (controller, file) => readFileSync(join(trees.trees.get(controller)!, 'berth', out.trim(), file), 'utf8').trim() }
 }
 
-const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 test('no more processes begin than the pids limit allows', onlyV1, () => {
   const { out, err } = berth('run', '--rm', '--pids-limit', '8', 'starter', 'sh', '-c', 'for i in $(seq 20); do sleep 5 & done; ls /proc | grep -c "^[0-9]"')

@@ -4,38 +4,19 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { gunzipSync, inflateSync } from 'node:zlib'
 import { ExtData, decodeMulti, encode } from '@msgpack/msgpack'
 import { must, syscall } from '../src/sys/ffi.ts'
 import { nr } from '../src/sys/syscalls.ts'
-import { TestDaemon } from './daemon.ts'
+import { TestDaemon, succeeded, until } from './daemon.ts'
 
 const daemon = new TestDaemon()
-const ok = (...args: string[]): string => {
-  const { code, out, err } = daemon.cli(args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out
-}
+const { refused } = daemon
+/** Its output as it is: log lines end as they were written. */
+const ok = (...args: string[]): string => succeeded(daemon.cli(args), args)
 /** As `ok`, while this process serves. */
-const beside = async (...args: string[]): Promise<string> => {
-  const { code, out, err } = await daemon.cliBeside(args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out
-}
-const refused = (...args: string[]): string => {
-  const { code, err } = daemon.cli(args)
-  assert.notEqual(code, 0, args.join(' '))
-  return err
-}
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-async function until<T>(what: string, find: () => T | undefined | false): Promise<T> {
-  for (let tries = 0; tries < 400; tries++) {
-    const found = find()
-    if (found) return found
-    await sleep(25)
-  }
-  return assert.fail(`not within ten seconds: ${what}`)
-}
+const beside = async (...args: string[]): Promise<string> => succeeded(await daemon.cliBeside(args), args)
 
 before(async () => {
   await daemon.start()

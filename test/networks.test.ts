@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { TestHost, type Said } from './hosts.ts'
+import { succeeded, type Said } from './daemon.ts'
+import { TestHost } from './hosts.ts'
 
 const host = new TestHost()
 const echo = join(host.directory, 'echo')
@@ -15,11 +16,7 @@ before(async () => {
 after(() => host[Symbol.asyncDispose]())
 
 const berth = (...args: string[]): Said => host.cli(args)
-const ok = (...args: string[]): string => {
-  const { code, out, err } = berth(...args)
-  assert.equal(code, 0, err)
-  return out.trim()
-}
+const ok = (...args: string[]): string => succeeded(berth(...args), args).trim()
 const inspect = (name: string, format: string): string => ok('inspect', '-f', format, name)
 const addressOf = (name: string, network = 'bridge'): string => inspect(name, `{{(index .NetworkSettings.Networks ${JSON.stringify(network)}).IPAddress}}`)
 

@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { succeeded } from './daemon.ts'
 import { TestHost, execute } from './hosts.ts'
 
 /** Three hosts on one wire, 203.0.113.1 to .3, and a store at .254. */
@@ -34,7 +36,6 @@ async function stopStore(): Promise<void> {
   await ended
 }
 
-const sleep = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds))
 
 before(async () => {
   wire = Number(execute(['sh', '-c', 'unshare -n sleep 100000 </dev/null >/dev/null 2>&1 & echo $!']).out)
@@ -55,11 +56,7 @@ after(async () => {
   rmSync(directory, { recursive: true, force: true })
 })
 
-const ok = (number: number, ...args: string[]): string => {
-  const { code, out, err } = at(number).cli(args)
-  assert.equal(code, 0, `host ${number}: ${err}`)
-  return out.trim()
-}
+const ok = (number: number, ...args: string[]): string => succeeded(at(number).cli(args), [`host ${number}:`, ...args]).trim()
 const addressOf = (number: number, name: string): string => ok(number, 'inspect', '-f', '{{.NetworkSettings.Networks.wide.IPAddress}}', name)
 
 /** Tries until something holds: what one host does comes to the others a little later. */

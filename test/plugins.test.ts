@@ -2,7 +2,8 @@ import assert from 'node:assert/strict'
 import { mkdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { after, before, test } from 'node:test'
-import { TestHost, type Said } from './hosts.ts'
+import { succeeded, type Said } from './daemon.ts'
+import { TestHost } from './hosts.ts'
 
 const host = new TestHost()
 const name = `berth-test-${process.pid}`
@@ -67,11 +68,7 @@ after(async () => {
 async function berth(...args: string[]): Promise<Said> {
   return await host.cliBeside(args)
 }
-async function ok(...args: string[]): Promise<string> {
-  const { code, out, err } = await berth(...args)
-  assert.equal(code, 0, err)
-  return out.trim()
-}
+const ok = async (...args: string[]): Promise<string> => succeeded(await berth(...args), args).trim()
 const called = (method: string): any[] => calls.filter((call) => call.method === method).map(({ body }) => body)
 
 test('a network of a plugin: it makes the links, and is told of all that happens', async () => {

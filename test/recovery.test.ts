@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { isMonitor } from '../src/execdriver/native.ts'
 import { findCgroupTrees } from '../src/libcontainer/cgroups/cgroup.ts'
 import { TestDaemon } from './daemon.ts'
@@ -13,7 +14,6 @@ before(async () => {
 })
 after(() => daemon[Symbol.asyncDispose]())
 
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 async function started(command: string, name: string): Promise<string> {
   const { body } = await daemon.call('POST', `/containers/create?name=${name}`, { Image: 'starter', Cmd: ['sh', '-c', command] })

@@ -4,25 +4,16 @@ import { existsSync, mkdirSync, readFileSync, readdirSync, statSync, symlinkSync
 import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { TestDaemon, makeStarter } from './daemon.ts'
 
 const daemon = new TestDaemon()
 const berth = (...args: string[]) => daemon.cli(args)
-const ok = (...args: string[]): string => {
-  const { code, out, err } = berth(...args)
-  assert.equal(code, 0, `${args.join(' ')}: ${err}`)
-  return out.trim()
-}
-const refused = (...args: string[]): string => {
-  const { code, err } = berth(...args)
-  assert.notEqual(code, 0, args.join(' '))
-  return err
-}
+const { ok, refused } = daemon
 const volumesDirectory = (name = '', file = ''): string => join(daemon.directory, 'data/volumes', name, name && '_data', file)
 const names = (...filters: string[]): string[] => ok('volume', 'ls', '-q', ...filters.flatMap((filter) => ['-f', filter])).split('\n').filter(Boolean)
 /** What the daemon has mounted. */
 const mounted = (): string[] => readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((line) => line.includes(daemon.directory) && !line.includes('/merged'))
-const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 before(async () => {
   await daemon.start()

@@ -7,13 +7,10 @@ import { parseMountOptions } from '../libcontainer/mountflags.ts'
 import type { Mount } from '../libcontainer/spec.ts'
 import { actAs } from '../sys/usernamespace.ts'
 import { attachElsewhere, detachTree, detachedTmpfs, makePrivate, makeReadonly, unmountElsewhere } from '../sys/mount.ts'
-import type { HostConfig } from './body.ts'
 import type { Container } from './container.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
-import { parseMount } from './mounts.ts'
-import { claimVolumes, enterMounts, fillVolumes, leaveMount, makeInRoot, releaseVolumes } from './volumes.ts'
-
-type MountBody = NonNullable<HostConfig['Mounts']>[number]
+import { parseMount, type MountBody } from './mounts.ts'
+import { claimVolumes, dropMount, enterMounts, fillVolumes, makeInRoot } from './volumes.ts'
 
 /** Gives a container, running or not, one more mount. The caller holds its lock, and saves. */
 export async function addMount(deps: ContainerDeps, container: Container, body: MountBody): Promise<void> {
@@ -29,8 +26,7 @@ export async function addMount(deps: ContainerDeps, container: Container, body: 
       await mountIn(deps, container.process.pid, mount!, rootOf(remapOf(deps, record.host)))
     }
   } catch (error) {
-    if (container.process) await leaveMount(deps, record, point)
-    if (!record.mounts.some((other) => other.type === 'volume' && point.type === 'volume' && other.name === point.name)) await releaseVolumes(deps, record.id, [point], { remove: true })
+    await dropMount(deps, record, point, { running: container.process !== undefined })
     throw error
   }
   record.mounts.push(point)
@@ -54,12 +50,9 @@ export async function removeMount(deps: ContainerDeps, container: Container, tar
   const destination = posix.resolve('/', target)
   const point = record.mounts.find((one) => one.destination === destination)
   if (!point) throw notFound(`No such mount: ${target} in container ${record.name}`)
-  if (container.process) {
-    await unmountElsewhere(deps.zygote, deps.execRoot, container.process.pid, destination)
-    await leaveMount(deps, record, point)
-  }
+  if (container.process) await unmountElsewhere(deps.zygote, deps.execRoot, container.process.pid, destination)
+  await dropMount(deps, record, point, { running: container.process !== undefined })
   record.mounts = record.mounts.filter((one) => one !== point)
-  if (point.type === 'volume' && !record.mounts.some((other) => other.type === 'volume' && other.name === point.name)) await releaseVolumes(deps, record.id, [point], { remove: true })
   record.host.Mounts = (record.host.Mounts ?? []).filter(({ Target }) => posix.resolve('/', Target) !== destination)
   record.host.Binds = (record.host.Binds ?? []).filter((text) => text.split(':')[text.includes(':') ? 1 : 0] !== destination)
   delete record.config.Volumes[destination]

@@ -6,7 +6,7 @@ import { containerDirectory, type ContainerDeps } from './deps.ts'
 import type { ContainerRecord } from './record.ts'
 
 /** What a container's log is told of it. */
-export function logInfoOf(deps: Pick<ContainerDeps, 'dataRoot'>, { id, name, image, config, path, args, created }: ContainerRecord): LogInfo {
+function logInfoOf(deps: Pick<ContainerDeps, 'dataRoot'>, { id, name, image, config, path, args, created }: ContainerRecord): LogInfo {
   return { id, name, imageId: image, imageName: config.Image, command: [path, ...args].join(' '), created, labels: config.Labels, env: config.Env, directory: containerDirectory(deps, id) }
 }
 
@@ -15,29 +15,16 @@ export function logOf(deps: Pick<ContainerDeps, 'dataRoot' | 'openLog'>, record:
   return deps.openLog(record.host.LogConfig.Type, logInfoOf(deps, record), record.host.LogConfig.Config)
 }
 
-/** Opens a container's log and writes there what its process says. */
-export async function openContainerLog(deps: ContainerDeps, container: Container): Promise<void> {
+/** Opens a container's log and writes there what its process says. `running`: the process is there already, and a log
+ * server that is away must not end it. */
+export async function openContainerLog(deps: ContainerDeps, container: Container, { running = false }: { running?: boolean } = {}): Promise<void> {
   const log = logOf(deps, container.record)
   try {
     await log.open?.()
   } catch (error) {
-    throw system(`failed to create task for container: failed to initialize logging driver: ${messageOf(error)}`, error)
-  }
-  writeLog(deps, container, log)
-}
-
-/** As `openContainerLog`, of a container that runs already: a log server that is away must not end it. */
-export async function reopenContainerLog(deps: ContainerDeps, container: Container): Promise<void> {
-  const log = logOf(deps, container.record)
-  try {
-    await log.open?.()
-  } catch (error) {
+    if (!running) throw system(`failed to create task for container: failed to initialize logging driver: ${messageOf(error)}`, error)
     deps.warn(`the log of container ${container.id} is not there yet`, error)
   }
-  writeLog(deps, container, log)
-}
-
-function writeLog(deps: ContainerDeps, container: Container, log: LogDriver): void {
   container.log = log
   container.output.add({
     write: (stream, data) => {

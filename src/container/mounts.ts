@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { posix } from 'node:path'
 import { invalid, unsupported } from '../lib/errors.ts'
+import type { Mount } from '../libcontainer/spec.ts'
 import type { ContainerConfig, HostConfig } from './body.ts'
 
 interface Place {
@@ -94,7 +95,7 @@ export function parseBind(text: string, driver = ''): BindPoint | VolumePoint {
   return { type, name: source, driver, source: '', destination, writable: parsed.writable, mode, copy: parsed.copy ?? true, subpath: '', options: {}, labels: {}, anonymous: !source }
 }
 
-type MountBody = NonNullable<HostConfig['Mounts']>[number]
+export type MountBody = NonNullable<HostConfig['Mounts']>[number]
 
 /** Reads one of the API's Mount. */
 export function parseMount(mount: MountBody, driver = ''): MountPoint {
@@ -178,4 +179,9 @@ function lentBy(text: string, lender: (name: string) => readonly MountPoint[]): 
   const parsed: Mode | undefined = mode ? parseMode(mode) : { writable: true }
   if (!parsed || parsed.propagation !== undefined || parsed.copy !== undefined) throw invalid(`invalid mode: ${mode}`)
   return lender(name).map((point) => ({ ...point, writable: point.writable && parsed.writable, mode, ...(point.type === 'volume' && { copy: false, anonymous: false }) }))
+}
+
+/** A mount of `--tmpfs`, or of `--mount type=tmpfs`. */
+export function tmpfsMount(destination: string, options: string): Mount {
+  return { destination, type: 'tmpfs', source: 'tmpfs', options: ['noexec', 'nosuid', 'nodev', ...options.split(',').filter(Boolean)] }
 }

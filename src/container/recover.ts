@@ -4,7 +4,7 @@ import type { ContainerDeps } from './deps.ts'
 import { followProcess, settleExit } from './exit.ts'
 import { watchHealth } from './health.ts'
 import { NEVER, isRunning } from './record.ts'
-import { reopenContainerLog } from './logs.ts'
+import { openContainerLog } from './logs.ts'
 import { restoreNetworks } from './network.ts'
 import { cgroupPathOf, launch } from './start.ts'
 
@@ -18,7 +18,7 @@ export async function recoverContainer(deps: ContainerDeps, container: Container
   // the engine may have been killed before it could say so
   if (live && startedAt && (began === NEVER || Date.parse(began) < startedAt.getTime() - 1000)) record.state.startedAt = startedAt.toISOString()
   if (live) {
-    await reopenContainerLog(deps, container)
+    await openContainerLog(deps, container, { running: true })
     try {
       await restoreNetworks(deps, container, live)
     } catch (error) {

@@ -10,7 +10,7 @@ import { randomName, sha256 } from '../lib/ids.ts'
 import { attachTree, detachTree, makeReadonly, unmount } from '../sys/mount.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
 import { named } from './network.ts'
-import type { BindPoint, ImagePoint, MountPoint, VolumePoint } from './mounts.ts'
+import { tmpfsMount, type BindPoint, type ImagePoint, type MountPoint, type VolumePoint } from './mounts.ts'
 import type { ContainerRecord } from './record.ts'
 
 /** Finds or makes the volumes and images that a container is to have, and keeps them for it. `releaseVolumes` undoes it. */
@@ -157,15 +157,12 @@ function bindMount({ source, destination, writable, recursive, readonlyRecursive
   return { destination, type: 'bind', source, options: [recursive ? 'rbind' : 'bind', propagation, ...(writable ? [] : ['ro', ...(recursive && readonlyRecursive ? ['rro'] : [])])] }
 }
 
-/** A mount of `--tmpfs`, or of `--mount type=tmpfs`. */
-export function tmpfsMount(destination: string, options: string): Mount {
-  return { destination, type: 'tmpfs', source: 'tmpfs', options: ['noexec', 'nosuid', 'nodev', ...options.split(',').filter(Boolean)] }
-}
-
-/** Gives back what one mount of a container's run had, unless another has it too. */
-export async function leaveMount(deps: ContainerDeps, record: ContainerRecord, point: MountPoint): Promise<void> {
-  if (point.type === 'volume' && !record.mounts.some((other) => other !== point && other.type === 'volume' && other.name === point.name)) await deps.volumes.unmount(point.name, record.id)
-  dropViews(deps, record.id, [placeOf(point), `${placeOf(point)}-part`])
+/** Gives up one mount of a container, and its volume unless another mount has it too. `running`: a run has it mounted. */
+export async function dropMount(deps: ContainerDeps, record: ContainerRecord, point: MountPoint, { running }: { running: boolean }): Promise<void> {
+  const alone = point.type === 'volume' && !record.mounts.some((other) => other !== point && other.type === 'volume' && other.name === point.name)
+  if (running && alone) await deps.volumes.unmount(point.name, record.id)
+  if (running) dropViews(deps, record.id, [placeOf(point), `${placeOf(point)}-part`])
+  if (alone) await releaseVolumes(deps, record.id, [point], { remove: true })
 }
 
 /** Gives back what a container's run had mounted. */

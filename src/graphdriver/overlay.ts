@@ -5,17 +5,14 @@ import { randomBytes } from 'node:crypto'
 import { codeOf, conflict, notFound, unsupported } from '../lib/errors.ts'
 import { readIfThere, unlinkIfThere } from '../lib/files.ts'
 import type { Trash } from '../lib/trash.ts'
-import { must, syscall } from '../sys/ffi.ts'
-import { errnoError } from '../sys/errno.ts'
+import { must } from '../sys/ffi.ts'
 import { fileSystemType } from '../sys/fs.ts'
 import { kernelAtLeast } from '../sys/kernel.ts'
-import { detachTree, unmount } from '../sys/mount.ts'
+import { detachTree, detachedFileSystem, unmount } from '../sys/mount.ts'
 import { nr } from '../sys/syscalls.ts'
 import type { GraphDriver, TreeMount } from './driver.ts'
 
 const MAX_LOWERS = 125 // what a page of mount options holds, with room for the other options
-const FSCONFIG_SET_STRING = 1
-const FSCONFIG_CMD_CREATE = 6
 
 const fileSystemNames: Record<number, string> = { 0xef53: 'extfs', 0x9123683e: 'btrfs', 0x58465342: 'xfs', 0x01021994: 'tmpfs', 0x794c7630: 'overlayfs', 0x2fc12fc1: 'zfs' }
 
@@ -117,18 +114,11 @@ interface Stack { lowers: readonly string[], upper?: { directory: string, work: 
 /** An overlay that is mounted nowhere: it lives as long as the descriptor (fsmount(2)). The paths are below `root`. */
 function openDetached(root: string, { lowers, upper }: Stack): number {
   if (!kernelAtLeast(release(), '6.8')) return openMounted(root, { lowers, ...(upper && { upper }) }) // which has no `lowerdir+`
-  const fs = must('fsopen overlay', nr('fsopen'), 'overlay', 1)
-  try {
-    const settings = [...lowers.map((lower) => ['lowerdir+', join(root, lower)] as const), ...(upper ? [['upperdir', join(root, upper.directory)] as const, ['workdir', join(root, upper.work)] as const] : []), ['index', 'off'], ['metacopy', 'off']] as const
-    for (const [key, value] of settings) {
-      const result = syscall(nr('fsconfig'), fs, FSCONFIG_SET_STRING, key, value, 0)
-      if (result < 0) throw errnoError(-result, `mount overlay with ${key} ${value}`)
-    }
-    must('mount overlay', nr('fsconfig'), fs, FSCONFIG_CMD_CREATE, 0, 0, 0)
-    return must('fsmount overlay', nr('fsmount'), fs, 1, 0)
-  } finally {
-    closeSync(fs)
-  }
+  const settings = [
+    ...lowers.map((lower) => ({ key: 'lowerdir+', value: join(root, lower) })), ...(upper ? [{ key: 'upperdir', value: join(root, upper.directory) }, { key: 'workdir', value: join(root, upper.work) }] : []),
+    { key: 'index', value: 'off' }, { key: 'metacopy', value: 'off' },
+  ]
+  return detachedFileSystem('overlay', settings)
 }
 
 /** As `openDetached`, by mount(2), for a moment. Its options have room for many lower directories only where these are

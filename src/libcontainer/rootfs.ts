@@ -1,7 +1,8 @@
 import { constants } from 'node:fs'
 import { posix } from 'node:path'
 import { errno } from '../sys/errno.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, RESOLVE, makeDevice } from '../sys/fs.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_DIRECTORY, O_PATH, RESOLVE, makeDevice, openHow } from '../sys/fs.ts'
+import { AT_RECURSIVE, FSCONFIG, MNT_DETACH, MOVE_EMPTY_PATHS, MOVE_MOUNT_F_EMPTY_PATH, OPEN_TREE_CLONE } from '../sys/mount.ts'
 import { CLONE, PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP } from '../sys/process.ts'
 import type { Operand, Pointer, Program, Register } from '../sys/program.ts'
 import { MOUNT_ATTR, MS, parseMountOptions, rootPropagation, type MountOptions } from './mountflags.ts'
@@ -23,14 +24,8 @@ export interface RootIdMap { userNamespace: string, uid: number, gid: number }
 /** Descriptors of the monitor's from this number on are mounts that it has opened for the container. */
 const FIRST_PREPARED = 128
 const MOST_PREPARED = 500
-const AT_RECURSIVE = 0x8000
-const OPEN_TREE_CLONE = 1
-const MOVE_MOUNT_F_EMPTY_PATH = 0x04
-const MOVE_EMPTY_PATHS = MOVE_MOUNT_F_EMPTY_PATH | 0x40 // MOVE_MOUNT_T_EMPTY_PATH
-const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
 /** A bind mount's source in the file system of a process. */
 export const ELSEWHERE = /^\/proc\/(\d+)\/root(\/.*)$/
-const MNT_DETACH = 2
 const MS_BIND = 4096
 const S_IFREG = 0o100000
 const S_IFCHR = 0o020000
@@ -159,10 +154,7 @@ export class RootfsSteps {
     const key = `${flags}/${resolve}`
     let pointer = this.#hows.get(key)
     if (!pointer) {
-      const how = Buffer.alloc(24)
-      how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
-      how.writeBigUInt64LE(BigInt(resolve), 16)
-      pointer = this.#program.bytes(how)
+      pointer = this.#program.bytes(openHow(flags, 0, resolve))
       this.#hows.set(key, pointer)
     }
     return pointer

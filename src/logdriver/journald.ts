@@ -9,7 +9,7 @@ import { Shipper, unixDatagramsTo } from './ship.ts'
 const SOCKET = '/run/systemd/journal/socket'
 
 /** Lines to systemd's journal, in its native protocol (systemd.io/JOURNAL_NATIVE_PROTOCOL). */
-export function journald(info: LogInfo, options: Options, warn: (message: string, error: unknown) => void, socket = SOCKET): LogDriver {
+export function journald(info: LogInfo, options: Options, warn: (message: string, error: unknown) => void): LogDriver {
   checkOptions('journald', options, attributeOptions)
   const tag = tagOf(info, options)
   const fields = {
@@ -18,8 +18,8 @@ export function journald(info: LogInfo, options: Options, warn: (message: string
   }
   const same = Buffer.concat(Object.entries(fields).filter(([name]) => name).map(([name, value]) => field(name, Buffer.from(value))))
   return new RemoteLog('journald', new Shipper({ options, warn, async connect() {
-    if (!existsSync(socket)) throw unsupported('journald is not enabled on this host')
-    return await unixDatagramsTo(socket)
+    if (!existsSync(SOCKET)) throw unsupported('journald is not enabled on this host')
+    return await unixDatagramsTo(SOCKET)
   } }), ({ stream, text, partial, time }) => Buffer.concat([
     field('MESSAGE', text), Buffer.from(`PRIORITY=${stream === 'stderr' ? 3 : 6}\nSYSLOG_TIMESTAMP=${time / 1000n}\n${partial ? 'CONTAINER_PARTIAL_MESSAGE=true\n' : ''}`), same,
   ]))

@@ -14,13 +14,19 @@ export const O_NOFOLLOW = 0o400000
 /** openat2(2) resolve flags. */
 export const RESOLVE = { NO_XDEV: 1, NO_MAGICLINKS: 2, NO_SYMLINKS: 4, BENEATH: 8, IN_ROOT: 16 } as const
 
-/** Opens a path inside the directory tree at `root` and never outside it: symbolic links and `..` stay in the tree
- * (openat2(2), RESOLVE_IN_ROOT). A path of any bytes comes as a buffer. Returns a descriptor, or a negated errno. */
-export function openInRoot(root: number, path: string | Buffer, flags: number, mode = 0, resolve: number = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS): number {
+/** How openat2(2) is to open: a struct open_how. */
+export function openHow(flags: number, mode = 0, resolve: number = RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS): Buffer {
   const how = Buffer.alloc(24)
   how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
   how.writeBigUInt64LE(BigInt(mode), 8)
   how.writeBigUInt64LE(BigInt(resolve), 16)
+  return how
+}
+
+/** Opens a path inside the directory tree at `root` and never outside it: symbolic links and `..` stay in the tree
+ * (openat2(2), RESOLVE_IN_ROOT). A path of any bytes comes as a buffer. Returns a descriptor, or a negated errno. */
+export function openInRoot(root: number, path: string | Buffer, flags: number, mode = 0, resolve?: number): number {
+  const how = openHow(flags, mode, resolve)
   for (let tries = 0; ; tries++) {
     const fd = syscall(nr('openat2'), root, typeof path === 'string' ? path : Buffer.concat([path, Buffer.alloc(1)]), how, 24)
     // EAGAIN: something was renamed meanwhile, and the kernel can't tell whether it was on the way

@@ -2,7 +2,7 @@ import { closeSync, constants, openSync, readFileSync } from 'node:fs'
 import { system } from '../lib/errors.ts'
 import { errno, errnoError } from './errno.ts'
 import { must, syscall } from './ffi.ts'
-import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_PATH, RESOLVE } from './fs.ts'
+import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC, O_PATH, openHow } from './fs.ts'
 import { CLONE } from './process.ts'
 import type { Program, Register } from './program.ts'
 import { nr } from './syscalls.ts'
@@ -13,7 +13,7 @@ export async function mountAt(zygote: Zygote, directory: string, what: string, {
   await runSteps(zygote, directory, what, (program) => program.sys('pre', 'mount', [source, target, type, flags, data], { doing: `mount ${source}:${target}${flags ? `, flags: 0x${flags.toString(16)}` : ''}` }))
 }
 
-const MNT_DETACH = 2
+export const MNT_DETACH = 2
 
 /** Takes the uppermost mount at a path away (umount2(2), MNT_DETACH). False where there is none. */
 export function unmount(path: string): boolean {
@@ -23,18 +23,20 @@ export function unmount(path: string): boolean {
   return true
 }
 
-const OPEN_TREE_CLONE = 1
-const AT_RECURSIVE = 0x8000
-const MOVE_MOUNT_F_EMPTY_PATH = 0x04
-const MOVE_MOUNT_T_EMPTY_PATH = 0x40
+export const OPEN_TREE_CLONE = 1
+export const AT_RECURSIVE = 0x8000
+export const MOVE_MOUNT_F_EMPTY_PATH = 0x04
+/** From one descriptor onto another (move_mount(2)). */
+export const MOVE_EMPTY_PATHS = MOVE_MOUNT_F_EMPTY_PATH | 0x40 // MOVE_MOUNT_T_EMPTY_PATH
+export const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
 
 /** The tree at a path as a mount that is nowhere yet: it lives as long as the descriptor (open_tree(2)). */
 export function detachTree(path: string, { recursive = false } = {}): number {
   return must(`open_tree ${path}`, nr('open_tree'), AT_FDCWD, path, OPEN_TREE_CLONE | O_CLOEXEC | (recursive ? AT_RECURSIVE : 0))
 }
 
-/** Gives a detached mount a place, a path or an open descriptor (move_mount(2)); with the path of a user namespace, its files get the ids that they have
- * there. */
+/** Gives a detached mount a place, a path or an open descriptor (move_mount(2)); with the path of a user namespace, its
+ * files get the ids that they have there. */
 export function attachTree(tree: number, at: string | number, userNamespace?: string): void {
   if (userNamespace !== undefined) {
     const namespace = openSync(userNamespace, constants.O_RDONLY)
@@ -46,7 +48,7 @@ export function attachTree(tree: number, at: string | number, userNamespace?: st
     }
   }
   const [directory, path] = typeof at === 'number' ? [at, ''] : [AT_FDCWD, at]
-  must(`mount on ${at}`, nr('move_mount'), tree, '', directory, path, MOVE_MOUNT_F_EMPTY_PATH | (path ? 0 : MOVE_MOUNT_T_EMPTY_PATH))
+  must(`mount on ${at}`, nr('move_mount'), tree, '', directory, path, path ? MOVE_MOUNT_F_EMPTY_PATH : MOVE_EMPTY_PATHS)
 }
 
 const MOUNT_ATTR_RDONLY = 1n
@@ -72,26 +74,29 @@ export function makePrivate(tree: number): void {
   if (result < 0) throw errnoError(-result, 'make a mount private')
 }
 
-const FSCONFIG = { FLAG: 0, STRING: 1, CREATE: 6 } as const
 const MOUNT_ATTR_SAFE = 2 | 4 | 8 // nosuid, nodev, noexec
 
-/** A file system in memory as a mount that is nowhere yet (fsmount(2), tmpfs(5)). */
-export function detachedTmpfs(options: readonly { key: string, value?: string }[]): number {
-  const fs = must('fsopen tmpfs', nr('fsopen'), 'tmpfs', 1)
+/** A file system that is mounted nowhere: it lives as long as the descriptor, or where it is moved to (fsopen(2),
+ * fsmount(2)). A setting without a value is a flag. */
+export function detachedFileSystem(type: string, settings: readonly { key: string, value?: string }[], attributes = 0): number {
+  const fs = must(`fsopen ${type}`, nr('fsopen'), type, 1)
   try {
-    for (const { key, value } of options) must(`tmpfs with ${key}`, nr('fsconfig'), fs, value === undefined ? FSCONFIG.FLAG : FSCONFIG.STRING, key, value ?? null, 0)
-    must('make a tmpfs', nr('fsconfig'), fs, FSCONFIG.CREATE, 0, 0, 0)
-    return must('fsmount tmpfs', nr('fsmount'), fs, 1, MOUNT_ATTR_SAFE)
+    for (const { key, value } of settings) must(`mount ${type} with ${key}${value === undefined ? '' : ` ${value}`}`, nr('fsconfig'), fs, value === undefined ? FSCONFIG.FLAG : FSCONFIG.STRING, key, value ?? null, 0)
+    must(`mount ${type}`, nr('fsconfig'), fs, FSCONFIG.CREATE, 0, 0, 0)
+    return must(`fsmount ${type}`, nr('fsmount'), fs, 1, attributes)
   } finally {
     closeSync(fs)
   }
 }
 
+/** A file system in memory that is mounted nowhere (tmpfs(5)). */
+export function detachedTmpfs(settings: readonly { key: string, value?: string }[]): number {
+  return detachedFileSystem('tmpfs', settings, MOUNT_ATTR_SAFE)
+}
+
 /** Moves a detached mount of this process into another's mount namespace, onto a path that is resolved inside its root. */
 export async function attachElsewhere(zygote: Zygote, directory: string, tree: number, pid: number, path: string): Promise<void> {
-  const how = Buffer.alloc(24) // struct open_how
-  how.writeBigUInt64LE(BigInt(O_PATH | O_CLOEXEC), 0)
-  how.writeBigUInt64LE(BigInt(RESOLVE.IN_ROOT | RESOLVE.NO_MAGICLINKS), 16)
+  const how = openHow(O_PATH)
   await runSteps(zygote, directory, `mount on ${path}`, (program) => {
     const [process_, mount, namespace, root, target] = [program.register(), program.register(), program.register(), program.register(), program.register()]
     program.sys('pre', 'pidfd_open', [process.pid, 0], { out: process_, doing: 'find the engine' })
@@ -99,7 +104,7 @@ export async function attachElsewhere(zygote: Zygote, directory: string, tree: n
     enter(program, namespace, pid)
     program.sys('pre', 'openat', [AT_FDCWD, '/', O_PATH | O_CLOEXEC], { out: root, doing: 'open the root' })
     program.sys('pre', 'openat2', [root, path.replace(/^\/+/, ''), how, how.length], { out: target, doing: `open ${path}` })
-    program.sys('pre', 'move_mount', [mount, '', target, '', MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH], { doing: `mount on ${path}` })
+    program.sys('pre', 'move_mount', [mount, '', target, '', MOVE_EMPTY_PATHS], { doing: `mount on ${path}` })
   })
 }
 

@@ -1,6 +1,6 @@
 import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
-import { hasLabel, passesLabels } from '../api/filters.ts'
+import { passesLabels } from '../api/filters.ts'
 import { flag, map, parseBody, text } from '../api/body.ts'
 import type { Engine, Job } from '../engine/engine.ts'
 import type { Events } from '../engine/events.ts'
@@ -99,7 +99,7 @@ function compile(volumes: Volumes, filters: ReadonlyMap<string, readonly string[
   if (dangling.length > 1) throw invalid("invalid filter 'dangling': got more than one value")
   if (dangling[0] !== undefined && !/^(1|0|true|false)$/i.test(dangling[0])) throw invalid(`invalid filter 'dangling=[${dangling[0]}]'`)
   const any = (name: string, test: (value: string) => boolean): boolean => !filters.get(name)?.length || filters.get(name)!.some(test)
-  return (record) => any('name', (value) => record.name.includes(value)) && any('driver', (value) => record.driver === value) && (filters.get('label') ?? []).every((value) => hasLabel(record.labels, value))
+  return (record) => any('name', (value) => record.name.includes(value)) && any('driver', (value) => record.driver === value) && passesLabels(record.labels, filters)
     && (dangling[0] === undefined || /^(1|true)$/i.test(dangling[0]) === (volumes.holders(record.name).length === 0))
 }
 

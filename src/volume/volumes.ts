@@ -1,7 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import type { Events } from '../engine/events.ts'
 import type { GraphDB } from '../graphdb/graphdb.ts'
-import { BerthError, conflict, invalid, isKind, messageOf, notFound } from '../lib/errors.ts'
+import { BerthError, conflict, invalid, isKind, notFound } from '../lib/errors.ts'
 import { randomId } from '../lib/ids.ts'
 import { KeyedLock } from '../lib/lock.ts'
 import type { VolumeDriver } from '../volumedriver/driver.ts'
@@ -70,7 +70,7 @@ export class Volumes {
       const there = this.find(name)
       if (there && there.driver !== (request.driver || there.driver)) throw conflict(`create ${name}: conflict: volume name must be unique`)
       const record = there ?? await this.#make(name, request, snapshotOf)
-      if (holder) this.#hold(name, holder)
+      if (holder) this.hold(name, holder)
       return record
     }
     if (name.length === 1 && /[a-zA-Z0-9]/.test(name)) throw invalid(`create ${name}: volume name is too short, names should be at least two alphanumeric characters`)
@@ -84,7 +84,7 @@ export class Volumes {
       await driver.create(record)
       this.#graph.put('volume', name, record)
     } catch (error) {
-      throw isKind(error) ? new BerthError(error.kind, `create ${name}: ${error.message}`, { cause: error }) : error
+      throw within(`create ${name}`, error)
     }
     this.#events.emit('volume', 'create', name, { driver: record.driver })
     return record
@@ -94,7 +94,7 @@ export class Volumes {
     try {
       return await this.#driver(driver)
     } catch (error) {
-      throw isKind(error) ? new BerthError(error.kind, `create ${name}: error looking up volume plugin ${driver}: ${error.message}`, { cause: error }) : error
+      throw within(`create ${name}: error looking up volume plugin ${driver}`, error)
     }
   }
 
@@ -152,14 +152,10 @@ export class Volumes {
     return [...this.#holders.get(name) ?? []]
   }
 
-  #hold(name: string, holder: string): void {
+  /** Says that a container refers to a volume. */
+  hold(name: string, holder: string): void {
     const holders = this.#holders.get(name) ?? new Set()
     this.#holders.set(name, holders.add(holder))
-  }
-
-  /** Says that a container that is there refers to a volume. */
-  hold(name: string, holder: string): void {
-    this.#hold(name, holder)
   }
 
   /** Ends a container's reference. */
@@ -178,7 +174,7 @@ export class Volumes {
     try {
       await (await this.driverOf(record)).remove(record)
     } catch (error) {
-      if (!force) throw isKind(error) ? new BerthError(error.kind, `remove ${name}: ${messageOf(error)}`, { cause: error }) : error
+      if (!force) throw within(`remove ${name}`, error)
       this.#warn(`volume ${name} is forgotten, though its driver could not remove it`, error)
     }
     this.#graph.remove('volume', name)
@@ -243,4 +239,9 @@ export class Volumes {
       await this.#lock.with(record.name, () => driver.unmount(record, id))
     }
   }
+}
+
+/** An error with what was being done before its words; a bug stays as it is. */
+function within(what: string, error: unknown): unknown {
+  return isKind(error) ? new BerthError(error.kind, `${what}: ${error.message}`, { cause: error }) : error
 }

@@ -74,7 +74,7 @@ export function localDriver(options: LocalOptions): VolumeDriver {
     },
 
     async remove({ name }) {
-      while (isMounted(data(name))) unmount(data(name)) // what somebody left there must not be deleted
+      while (unmount(data(name))); // what somebody left there must not be deleted
       trash.put(of(name))
       users.delete(name)
     },

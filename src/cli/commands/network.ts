@@ -4,7 +4,7 @@ import { shortId } from '../../lib/ids.ts'
 import { ExitError, command } from '../command.ts'
 import { parseMap } from '../create/words.ts'
 import { readLabels } from '../environment.ts'
-import { filtersOf, formatFlag, goTime, printListing } from '../format/table.ts'
+import { filtersOf, formatFlag, goTime, labelFields, printListing } from '../format/table.ts'
 import { forEach, networkPath } from '../targets.ts'
 
 interface Network { Id: string, Name: string, Created: string, Driver: string, Scope: string, EnableIPv4?: boolean, EnableIPv6: boolean, Internal: boolean, Labels: Record<string, string> | null }
@@ -25,7 +25,7 @@ export const ls = command({
     if (flags.quiet && !flags.format) return networks.forEach(({ Id }) => console.print(idOf(Id)))
     const rows = networks.map(({ Id, Name, Created, Driver, Scope, EnableIPv4 = true, EnableIPv6, Internal, Labels }) => ({
       ID: idOf(Id), Name, Driver, Scope, IPv4: String(EnableIPv4), IPv6: String(EnableIPv6), Internal: String(Internal), CreatedAt: goTime(Date.parse(Created) / 1000),
-      Labels: Object.entries(Labels ?? {}).map(([key, value]) => `${key}=${value}`).toSorted().join(','), Label: (name: string) => Labels?.[name] ?? '',
+      ...labelFields(Labels),
     }))
     printListing(console, rows, { format: flags.format, columns: ['ID', 'Name', 'Driver', 'Scope'], heads: { ID: 'NETWORK ID', CreatedAt: 'CREATED AT' } })
   },

@@ -1,6 +1,6 @@
 import { humanDuration, humanSize } from '../../lib/units.ts'
 import { command } from '../command.ts'
-import { ellipsis, filtersOf, formatFlag, goTime, printListing, type Row } from '../format/table.ts'
+import { ellipsis, filtersOf, formatFlag, goTime, labelFields, printListing, type Row } from '../format/table.ts'
 import { shortId } from '../../lib/ids.ts'
 
 interface Port { IP?: string, PrivatePort: number, PublicPort?: number, Type: string }
@@ -42,7 +42,6 @@ export const ps = command({
 
 /** The columns of a container. */
 function rowOf(container: Summary, whole: boolean): Row {
-  const labels = container.Labels ?? {}
   const names = container.Names.map((name) => name.replace(/^\//, ''))
   const command = whole ? container.Command : ellipsis(container.Command, 20)
   const image = container.Image.startsWith('sha256:') && !whole ? shortId(container.Image) : container.Image
@@ -50,8 +49,8 @@ function rowOf(container: Summary, whole: boolean): Row {
     ID: whole ? container.Id : shortId(container.Id), Image: image || '<no image>', Command: JSON.stringify(command), CreatedAt: goTime(container.Created),
     RunningFor: `${humanDuration(Date.now() - container.Created * 1000)} ago`, Ports: portsText(container.Ports), State: container.State, Status: container.Status,
     Size: container.SizeRw === undefined ? '0B' : `${humanSize(container.SizeRw)}${container.SizeRootFs ? ` (virtual ${humanSize(container.SizeRootFs)})` : ''}`,
-    Names: (whole ? names : names.filter((name) => !name.includes('/'))).join(','), Labels: Object.keys(labels).toSorted().map((key) => `${key}=${labels[key]}`).join(','),
-    Label: (name: string) => labels[name] ?? '', Mounts: container.Mounts.map(({ Name, Source }) => (whole ? Name || Source : ellipsis(Name || Source, 15))).join(','),
+    Names: (whole ? names : names.filter((name) => !name.includes('/'))).join(','), ...labelFields(container.Labels),
+    Mounts: container.Mounts.map(({ Name, Source }) => (whole ? Name || Source : ellipsis(Name || Source, 15))).join(','),
     LocalVolumes: String(container.Mounts.filter(({ Type }) => Type === 'volume').length), Networks: Object.keys(container.NetworkSettings?.Networks ?? {}).toSorted().join(','), Platform: null,
   }
 }

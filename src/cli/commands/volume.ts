@@ -2,7 +2,7 @@ import { command } from '../command.ts'
 import { parseMap } from '../create/words.ts'
 import { readLabels } from '../environment.ts'
 import { openFile, withBar } from '../files.ts'
-import { filtersOf, formatFlag, printListing } from '../format/table.ts'
+import { filtersOf, formatFlag, labelFields, printListing } from '../format/table.ts'
 import { toFile } from '../streams.ts'
 import { forEach, volumePath } from '../targets.ts'
 
@@ -22,7 +22,7 @@ export const ls = command({
     if (flags.quiet && !flags.format) return volumes.forEach(({ Name }) => console.print(Name))
     const rows = volumes.map(({ Name, Driver, Labels, Mountpoint, Scope, SnapshotOf = '' }) => ({
       Driver, Name, Scope, Mountpoint, SnapshotOf, Availability: 'N/A', Group: 'N/A', Status: 'N/A', Size: 'N/A', Links: 'N/A',
-      Labels: Object.entries(Labels ?? {}).map(([key, value]) => `${key}=${value}`).toSorted().join(','), Label: (name: string) => Labels?.[name] ?? '',
+      ...labelFields(Labels),
     }))
     printListing(console, rows, { format: flags.format, columns: ['Driver', 'Name'], heads: { Name: 'VOLUME NAME' } })
   },
@@ -51,28 +51,24 @@ export const rm = command({
 })
 
 const noPause = { type: 'bool', help: 'Do not pause the containers that have the volume meanwhile' } as const
-const label = { type: 'list', help: 'Set metadata for the new volume' } as const
 
-export const snapshot = command({
-  usage: 'VOLUME [SNAPSHOT]',
-  args: [1, 2],
-  flags: { label, 'no-pause': noPause },
+/** Snapshot and clone: a new volume of what another one has. */
+const copying = (verb: 'snapshot' | 'clone', { usage, args, details = '' }: { usage: string, args: readonly [number, number], details?: string }) => command({
+  usage,
+  args,
+  flags: { label: { type: 'list', help: 'Set metadata for the new volume' }, 'no-pause': noPause },
+  ...(details && { details }),
+  async run({ args: [volume, name], flags, session, console }) {
+    const { Name } = await (await session.client()).json<Volume>('POST', volumePath(volume!, `/${verb}`), { body: { Name: name, Labels: readLabels([], flags.label), NoPause: flags['no-pause'] } })
+    console.print(Name)
+  },
+})
+
+export const snapshot = copying('snapshot', {
+  usage: 'VOLUME [SNAPSHOT]', args: [1, 2],
   details: 'Makes a volume that stays as VOLUME is now: containers can only read it. Without a name it gets that of VOLUME and the time. To go back, clone the snapshot.',
-  async run({ args: [volume, name], flags, session, console }) {
-    const { Name } = await (await session.client()).json<Volume>('POST', volumePath(volume!, '/snapshot'), { body: { Name: name, Labels: readLabels([], flags.label), NoPause: flags['no-pause'] } })
-    console.print(Name)
-  },
 })
-
-export const clone = command({
-  usage: 'VOLUME NEW_VOLUME',
-  args: [2, 2],
-  flags: { label, 'no-pause': noPause },
-  async run({ args: [volume, name], flags, session, console }) {
-    const { Name } = await (await session.client()).json<Volume>('POST', volumePath(volume!, '/clone'), { body: { Name: name, Labels: readLabels([], flags.label), NoPause: flags['no-pause'] } })
-    console.print(Name)
-  },
-})
+export const clone = copying('clone', { usage: 'VOLUME NEW_VOLUME', args: [2, 2] })
 
 export const rename = command({
   usage: 'VOLUME NEW_NAME',

@@ -59,6 +59,11 @@ export function printListing(console: Console, rows: readonly Row[], listing: Li
   for (const line of listingLines(rows, listing)) console.print(line)
 }
 
+/** The fields of a row that labels are: all of them, and one by its name. */
+export function labelFields(labels: Readonly<Record<string, string>> | null): { Labels: string, Label: (name: string) => string } {
+  return { Labels: Object.entries(labels ?? {}).map(([key, value]) => `${key}=${value}`).toSorted().join(','), Label: (name) => labels?.[name] ?? '' }
+}
+
 /** Shortens a text to `length` characters, the last of which says so. */
 export function ellipsis(text: string, length: number): string {
   const letters = [...text]
