@@ -52,7 +52,7 @@ test('a device of the host can be named, and not opened', () => {
   const { out, err } = sh(`mknod /disk b ${major} ${minor} && mknod /mem c 1 1 && echo made; head -c 1 /disk; head -c 1 /mem`)
   assert.equal(out, 'made\n')
   assert.match(err, /\/disk: Operation not permitted\n.*\/mem: Operation not permitted/)
-  assert.match(sh('ls /dev').out, /^core\nfd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n$/)
+  assert.match(sh('ls /dev').out, /^(core\n)?fd\nfull\nmqueue\nnull\nptmx\npts\nrandom\nshm\nstderr\nstdin\nstdout\ntty\nurandom\nzero\n$/)
   const disk = ['/dev/loop0', '/dev/vda', '/dev/sda'].find((path) => existsSync(path))!
   assert.deepEqual(sh('head -c 0 /dev/x', '--device', `${disk}:/dev/x:r`), { code: 0, out: '', err: '' })
   assert.match(sh('echo > /dev/x', '--device', `${disk}:/dev/x:r`).err, /Operation not permitted/)
@@ -116,4 +116,32 @@ test('a bind mount is read-only with all that is below it', () => {
   } finally {
     execFileSync('umount', [join(source, 'below')])
   }
+})
+
+test('options that there are not, and that contradict one another, are refused before anything is made', async () => {
+  const cases: [object, RegExp][] = [
+    [{ HostConfig: { Tmpfs: { '/t': 'bad=option' } } }, /invalid tmpfs option \["bad" "option"\]/],
+    [{ HostConfig: { Tmpfs: { t: '' } } }, /invalid mount path: 't' mount path must be absolute/],
+    [{ HostConfig: { UTSMode: 'host' }, Hostname: 'own' }, /conflicting options: hostname and the UTS mode/],
+    [{ HostConfig: { NetworkMode: 'none' }, NetworkingConfig: { EndpointsConfig: { host: {} } } }, /Container cannot be connected to network endpoints: none, host/],
+    [{ HostConfig: { CpusetMems: '99' } }, /Requested memory nodes are not available - requested 99, available: 0/],
+    [{ HostConfig: { StorageOpt: { sizzle: '1G' } } }, /Unknown option sizzle/],
+  ]
+  for (const [body, message] of cases) {
+    const { status, body: said } = await daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'], ...body })
+    assert.equal(status, 400)
+    assert.match(said.message, message)
+  }
+})
+
+test('what is asked of a security module that the kernel has not is discarded, with a warning', async () => {
+  const { body: info } = await daemon.call('GET', '/info')
+  const has = (name: string): boolean => info.SecurityOptions.some((option: string) => option.startsWith(`name=${name}`))
+  const { status, body } = await daemon.call('POST', '/containers/create', { Image: 'starter', Cmd: ['true'], HostConfig: { SecurityOpt: ['label=type:spc_t', 'apparmor=nonesuch'] } })
+  assert.equal(status, 201)
+  assert.deepEqual(body.Warnings, [
+    ...(has('apparmor') ? [] : ['AppArmor is not enabled in this kernel. Profile "nonesuch" discarded.']),
+    ...(has('selinux') ? [] : ['SELinux is not enabled in this kernel. Label "type:spc_t" discarded.']),
+  ])
+  await daemon.call('DELETE', `/containers/${body.Id}`)
 })

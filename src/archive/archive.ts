@@ -2,7 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { closeSync, constants, createReadStream, openSync } from 'node:fs'
 import { Socket } from 'node:net'
 import { pipeline } from 'node:stream/promises'
-import { Readable } from 'node:stream'
+import { PassThrough, Readable, pipeline as pipe } from 'node:stream'
 import { BerthError, messageOf, system } from '../lib/errors.ts'
 import { makePipe } from '../sys/fs.ts'
 import { giveMemoryBack } from '../sys/memory.ts'
@@ -93,11 +93,14 @@ export class Archiver implements Disposable {
   }
 
   #write(taskFor: (fd: number) => Task): { stream: Readable, packed: Promise<Packed> } {
-    const pipe = makePipe(PIPE_SIZE)
-    const stream = new Socket({ fd: pipe.read, readable: true, writable: false })
-    const packed = this.#run(taskFor(pipe.write)) as Promise<Packed>
-    packed.catch((error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))))
-    return { stream, packed }
+    const ends = makePipe(PIPE_SIZE)
+    const stream = new Socket({ fd: ends.read, readable: true, writable: false })
+    const packed = this.#run(taskFor(ends.write)) as Promise<Packed>
+    // the end of the pipe is no end of the archive where the packer has failed
+    const whole = new PassThrough({ flush: (done) => void packed.then(() => done(), done) })
+    packed.catch((error: Error) => stream.destroy(error))
+    pipe(stream, whole, () => {}) // who reads the archive is told of its errors
+    return { stream: whole, packed }
   }
 
   /** What turns one tree into the other, apart from some paths. */

@@ -18,6 +18,9 @@ export interface PackOptions {
   changes?: readonly Change[]
   /** The tree is seen through a user namespace of these maps, and the archive is to have its owners. */
   idMaps?: IdMaps | undefined
+  /** Of the mounts below the path, only these (statx(2), `stx_mnt_id`), and what is mounted in them, are more than an empty
+   * directory. */
+  mounts?: readonly number[]
   digest?: boolean
 }
 
@@ -72,7 +75,7 @@ class Packer {
         if (directory < 0) throw system(`open ${path}: ${strerror(-directory)}`)
         try {
           if (as !== '') this.#entry(fd, '', as, status)
-          this.#children(directory, as === '' ? '' : `${as}/`)
+          this.#children(directory, as === '' ? '' : `${as}/`, status.mount)
         } finally {
           closeSync(directory)
         }
@@ -102,16 +105,18 @@ class Packer {
     }
   }
 
-  #children(directory: number, prefix: string): void {
+  #children(directory: number, prefix: string, mount: number): void {
+    const { mounts } = this.#options
     for (const name of readdirSync(`/proc/self/fd/${directory}`, 'latin1').sort()) {
       const status = statusAt(directory, name)
       if (typeof status === 'number') continue // gone meanwhile
       this.#entry(directory, name, prefix + name, status)
       if ((status.mode & S_IFMT) !== fileTypes.directory) continue
+      if (mounts && status.mount !== mount && !mounts.includes(status.mount) && !mounts.includes(mount)) continue
       const child = syscall(nr('openat'), directory, bytes(name), O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
       if (child < 0) continue
       try {
-        this.#children(child, `${prefix}${name}/`)
+        this.#children(child, `${prefix}${name}/`, mounts?.includes(mount) ? mount : status.mount)
       } finally {
         closeSync(child)
       }

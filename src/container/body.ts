@@ -102,7 +102,6 @@ export const emptyHostConfig = (): HostConfig => parse(v.object(hostConfig), {})
 export function refuseUnsupported(host: HostConfig): void {
   const asked: [boolean, string][] = [
     [!!host.DeviceRequests?.length, `could not select device driver ${JSON.stringify(host.DeviceRequests?.[0]?.Driver ?? '')} with capabilities: [[gpu]]`],
-    [Object.keys(host.StorageOpt ?? {}).length > 0, '--storage-opt is supported only for overlay over xfs with \'pquota\' mount option'],
     [!!host.Isolation && host.Isolation !== 'default', `invalid isolation '${host.Isolation}' on linux`],
     [!!host.Runtime && !['runc', 'berth', 'io.containerd.runc.v2'].includes(host.Runtime), `unknown or invalid runtime name: ${host.Runtime}`],
     [!!host.CpuRealtimePeriod || !!host.CpuRealtimeRuntime, 'HostConfig.CpuRealtimeRuntime: the kernel does not schedule real-time tasks by cgroup'],

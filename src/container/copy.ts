@@ -77,10 +77,20 @@ export async function copyOut(deps: ContainerDeps, container: Container, path: s
     const clean = cleanPath(path)
     const name = posix.basename(clean)
     const as = path.endsWith('/.') ? '.' : name || '.'
-    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1'), idMaps })
+    const mounts = [...container.record.mounts.map(({ destination }) => destination), ...Object.keys(container.record.host.Tmpfs ?? {})].map((destination) => mountAt(root, destination))
+    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1'), idMaps, mounts })
     await take(stat, stream)
     await packed
   })
+}
+
+/** The mount that a path is seen through; 0 for one that is not there. */
+function mountAt(root: number, path: string): number {
+  const fd = openInRoot(root, bytesOf(cleanPath(path)), O_PATH)
+  if (fd < 0) return 0
+  const status = statusAt(fd, '')
+  closeSync(fd)
+  return typeof status === 'number' ? 0 : status.mount
 }
 
 /** Unpacks an archive into a directory of the container. */

@@ -6,7 +6,7 @@ import type { Health, Image, ImageConfig } from '../image/image.ts'
 import { formatPlatform, matchesPlatform, parsePlatform, platformOf } from '../image/platform.ts'
 import type { CreateBody, ContainerConfig, HostConfig } from './body.ts'
 import { emptyHostConfig, refuseUnsupported } from './body.ts'
-import { mountPointsOf } from './mounts.ts'
+import { checkTmpfsOptions, mountPointsOf } from './mounts.ts'
 import { containerDirectory, remapOf, type ContainerDeps } from './deps.ts'
 import { actionOf, checkHealth } from './healthcheck.ts'
 import { checkLimits } from './limits.ts'
@@ -15,10 +15,11 @@ import { generateName } from './names.ts'
 import { writeNameFiles } from './namefiles.ts'
 import { membershipsOf, named } from './network.ts'
 import { NEVER, type ContainerRecord } from './record.ts'
-import { hostnameOf, mergeEnvironment, parseSecurityOptions } from './process.ts'
+import { discardedLabels, hostnameOf, mergeEnvironment, parseSecurityOptions } from './process.ts'
 import { claimVolumes, fillVolumes, releaseVolumes } from './volumes.ts'
 import type { Container } from './container.ts'
 import { isSignal } from '../lib/signals.ts'
+import { parseSize } from '../lib/units.ts'
 
 export interface CreateInput { name?: string, body: CreateBody, platform?: string }
 export interface Created { id: string, warnings: string[] }
@@ -52,7 +53,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   try {
     await claimVolumes(deps, id, mounts)
     deps.failpoint('create.volumes')
-    await deps.layers.createWritable(id, image.topLayer)
+    await deps.layers.createWritable(id, image.topLayer, sizeOf(host))
     deps.failpoint('create.layer')
     writeFiles(deps, record)
     deps.failpoint('create.files')
@@ -89,6 +90,13 @@ function writeFiles(deps: ContainerDeps, record: ContainerRecord): void {
   mkdirSync(directory, { recursive: true, mode: 0o710 })
   if (record.host.NetworkMode.startsWith('container:')) return
   writeNameFiles(deps, record)
+}
+
+/** How large a container's own layer may become. */
+function sizeOf({ StorageOpt }: HostConfig): { size?: number } {
+  const odd = Object.keys(StorageOpt ?? {}).find((name) => name !== 'size')
+  if (odd !== undefined) throw invalid(`Unknown option ${odd}`)
+  return StorageOpt?.['size'] === undefined ? {} : { size: parseSize(StorageOpt['size']) }
 }
 
 function withDefaults(host: HostConfig, { facts, defaultLog }: Pick<ContainerDeps, 'facts' | 'defaultLog'>): HostConfig {
@@ -149,11 +157,15 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
   if (host.OomScoreAdj < -1000 || host.OomScoreAdj > 1000) throw invalid(`Invalid value ${host.OomScoreAdj}, range for oom score adj is [-1000, 1000]`)
   checkHealth(config.Healthcheck)
   actionOf(config)
-  checkNetwork(deps, host)
+  checkNamespaces(deps, config, host)
   checkLimits(host, warnings)
   maskOf(resolveCapabilities(host.CapAdd ?? [], host.CapDrop ?? [], host.Privileged))
-  parseSecurityOptions(host.SecurityOpt ?? [])
-  for (const target of Object.keys(host.Tmpfs ?? {})) if (!target.startsWith('/')) throw invalid(`invalid mount config for type "tmpfs": invalid mount path: '${target}' mount path must be absolute`)
+  warnings.push(...discardedLabels(parseSecurityOptions(host.SecurityOpt ?? []), deps.facts))
+  for (const [target, options] of Object.entries(host.Tmpfs ?? {})) {
+    if (!target.startsWith('/')) throw invalid(`invalid mount path: '${target}' mount path must be absolute`)
+    checkTmpfsOptions(options)
+  }
+  sizeOf(host)
   const { Name, MaximumRetryCount } = host.RestartPolicy
   checkPolicyName(Name)
   if (MaximumRetryCount && Name !== 'on-failure') throw invalid(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)
@@ -167,13 +179,14 @@ export function checkPolicyName(name: string): void {
   if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) throw invalid(`invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
 }
 
-function checkNetwork(deps: ContainerDeps, host: HostConfig): void {
+function checkNamespaces(deps: ContainerDeps, config: ContainerConfig, host: HostConfig): void {
   const { NetworkMode, PidMode, IpcMode, UTSMode, UsernsMode, CgroupnsMode } = host
   if (NetworkMode.startsWith('container:')) named(() => deps.containers.resolve(NetworkMode.slice('container:'.length)))
   if (PidMode.startsWith('container:')) named(() => deps.containers.resolve(PidMode.slice('container:'.length)))
   else if (PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
   if (IpcMode.startsWith('container:')) named(() => deps.containers.resolve(IpcMode.slice('container:'.length)))
   else if (!['private', 'host', 'none', 'shareable'].includes(IpcMode)) throw invalid('invalid IPC mode: ' + IpcMode)
+  if (UTSMode === 'host' && config.Hostname) throw invalid('conflicting options: hostname and the UTS mode')
   if (UTSMode !== '' && UTSMode !== 'host') throw invalid('invalid UTS mode: ' + UTSMode)
   if (UsernsMode !== '' && UsernsMode !== 'host') throw invalid('invalid user namespace mode: ' + UsernsMode)
   if (remapOf(deps, host)) {

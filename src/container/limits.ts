@@ -1,6 +1,7 @@
 import { realpathSync, statSync } from 'node:fs'
 import { availableParallelism, totalmem } from 'node:os'
 import { invalid } from '../lib/errors.ts'
+import { readIfThere } from '../lib/files.ts'
 import type { Resources } from '../libcontainer/spec.ts'
 import { splitDevice } from '../sys/fs.ts'
 import type { HostConfig } from './body.ts'
@@ -27,8 +28,16 @@ export function checkLimits(host: Pick<HostConfig, 'Memory' | 'MemorySwap' | 'Me
   if (host.BlkioWeight !== 0 && (host.BlkioWeight < 10 || host.BlkioWeight > 1000)) throw invalid('Range of blkio weight is from 10 to 1000')
   for (const [what, list] of [['cpus', host.CpusetCpus], ['mems', host.CpusetMems]] as const)
     if (list && !/^\d+(-\d+)?(,\d+(-\d+)?)*$/.test(list)) throw invalid(`Invalid value ${list} for cpuset ${what}`)
-  const highest = Math.max(-1, ...host.CpusetCpus.split(/[,-]/).filter(Boolean).map(Number))
-  if (highest >= availableParallelism()) throw invalid(`Requested CPUs are not available - requested ${host.CpusetCpus}, available: 0-${availableParallelism() - 1}`)
+  if (highest(host.CpusetCpus) >= availableParallelism()) throw invalid(`Requested CPUs are not available - requested ${host.CpusetCpus}, available: 0-${availableParallelism() - 1}`)
+  if (host.CpusetMems) {
+    const available = readIfThere('/sys/devices/system/node/has_memory')?.trim() ?? '0'
+    if (highest(host.CpusetMems) > highest(available)) throw invalid(`Requested memory nodes are not available - requested ${host.CpusetMems}, available: ${available}`)
+  }
+}
+
+/** The last of a list such as `0-3,7`; -1 of an empty one. */
+function highest(list: string): number {
+  return Math.max(-1, ...list.split(/[,-]/).filter(Boolean).map(Number))
 }
 
 type Limits = Pick<HostConfig, 'Memory' | 'MemoryReservation' | 'MemorySwap' | 'MemorySwappiness' | 'OomKillDisable' | 'CpuShares' | 'CpuPeriod' | 'CpuQuota' | 'NanoCpus'

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { posix } from 'node:path'
 import { invalid, unsupported } from '../lib/errors.ts'
+import { parseMountOptions } from '../libcontainer/mountflags.ts'
 import type { Mount } from '../libcontainer/spec.ts'
 import type { ContainerConfig, HostConfig } from './body.ts'
 
@@ -129,7 +130,9 @@ export function parseMount(mount: MountBody, driver = ''): MountPoint {
       if (mount.Source) throw within('field Source must not be specified')
       const { SizeBytes = 0, Mode = 0, Options = [] } = mount.TmpfsOptions ?? {}
       const options = [mount.ReadOnly ? 'ro' : '', SizeBytes ? `size=${SizeBytes}` : '', Mode ? `mode=${Mode.toString(8)}` : '', ...(Options ?? []).map((pair) => pair.join('='))]
-      return { type: 'tmpfs', ...place, options: options.filter(Boolean).join(',') }
+      const text = options.filter(Boolean).join(',')
+      checkTmpfsOptions(text)
+      return { type: 'tmpfs', ...place, options: text }
     }
     case 'image':
       only('ImageOptions')
@@ -179,6 +182,15 @@ function lentBy(text: string, lender: (name: string) => readonly MountPoint[]): 
   const parsed: Mode | undefined = mode ? parseMode(mode) : { writable: true }
   if (!parsed || parsed.propagation !== undefined || parsed.copy !== undefined) throw invalid(`invalid mode: ${mode}`)
   return lender(name).map((point) => ({ ...point, writable: point.writable && parsed.writable, mode, ...(point.type === 'volume' && { copy: false, anonymous: false }) }))
+}
+
+/** What tmpfs itself reads (kernel: filesystems/tmpfs). */
+const tmpfsOptions = new Set(['size', 'mode', 'uid', 'gid', 'nr_inodes', 'nr_blocks', 'mpol', 'huge', 'noswap', 'inode32', 'inode64'])
+
+/** Refuses options that a tmpfs does not have. */
+export function checkTmpfsOptions(options: string): void {
+  for (const { key, value } of parseMountOptions(options.split(',')).data)
+    if (!tmpfsOptions.has(key)) throw invalid(`invalid tmpfs option [${[key, ...(value === undefined ? [] : [value])].map((part) => JSON.stringify(part)).join(' ')}]`)
 }
 
 /** A mount of `--tmpfs`, or of `--mount type=tmpfs`. */

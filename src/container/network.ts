@@ -49,6 +49,8 @@ export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host
       if (host.Links?.length) throw invalid('conflicting options: container type network can\'t be used with links. This would result in undefined behavior')
     }
     if (mode === 'host' && published) warnings.push('Published ports are discarded when using host network mode')
+    const others = Object.keys(asked).filter((name) => name !== mode && name !== 'default')
+    if (others.length) throw invalid(`Container cannot be connected to network endpoints: ${[mode, ...others].join(', ')}`)
     if (host.Links?.length && mode === 'host') throw invalid('conflicting options: host type networking can\'t be used with links. This would result in undefined behavior')
     return []
   }

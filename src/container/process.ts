@@ -1,5 +1,5 @@
 import type { HostFacts } from './deps.ts'
-import { invalid, unsupported } from '../lib/errors.ts'
+import { invalid } from '../lib/errors.ts'
 import { resolveCapabilities } from '../libcontainer/capabilities.ts'
 import { defaultSeccomp, parseSeccomp, type Seccomp, type SeccompContext } from '../libcontainer/seccomp/profile.ts'
 import type { ProcessSpec } from '../libcontainer/spec.ts'
@@ -112,11 +112,18 @@ function seccompOf(security: SecurityOptions, host: HostConfig, context: Seccomp
   return profile
 }
 
+/** Words on what was asked of security modules that the kernel has not: as limits that it lacks, that is discarded. */
+export function discardedLabels({ apparmor, labels }: Pick<SecurityOptions, 'apparmor' | 'labels'>, facts: HostFacts): string[] {
+  const wanted = labels.filter((label) => label !== 'disable').join()
+  return [
+    ...(apparmor && apparmor !== 'unconfined' && !facts.apparmor ? [`AppArmor is not enabled in this kernel. Profile ${JSON.stringify(apparmor)} discarded.`] : []),
+    ...(wanted && !facts.selinux ? [`SELinux is not enabled in this kernel. Label ${JSON.stringify(wanted)} discarded.`] : []),
+  ]
+}
+
 /** What the security modules of the kernel are told of a container. */
 export function labelsOf({ apparmor, labels }: Pick<SecurityOptions, 'apparmor' | 'labels'>, host: HostConfig, facts: HostFacts): { apparmorProfile?: string, selinuxLabel?: string } {
-  if (apparmor && apparmor !== 'unconfined' && !facts.apparmor) throw unsupported(`AppArmor profile ${JSON.stringify(apparmor)} was asked for, but AppArmor is not enabled in this kernel`)
-  const wanted = labels.filter((label) => label !== 'disable')
-  if (wanted.length && !facts.selinux) throw unsupported(`SELinux label ${JSON.stringify(wanted.join())} was asked for, but SELinux is not enabled in this kernel`)
+  const wanted = facts.selinux ? labels.filter((label) => label !== 'disable') : []
   const profile = apparmor ?? (host.Privileged ? undefined : facts.apparmorProfile)
   if (facts.apparmor && profile && profile !== 'unconfined') return { apparmorProfile: profile }
   if (!wanted.length) return {}

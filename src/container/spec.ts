@@ -115,7 +115,7 @@ function mountsOf(input: SpecInput, cgroupsWritable: boolean): Mount[] {
     else if (host.IpcMode !== 'none') mounts.push(shm(input))
   }
   const own: Mount[] = []
-  for (const [destination, source] of Object.entries(files)) own.push({ destination, type: 'bind', source, options: ['rbind', 'rprivate'] })
+  for (const [destination, source] of Object.entries(files)) own.push({ destination, type: 'bind', source, options: ['rbind', 'rprivate', ...(host.ReadonlyRootfs ? ['ro'] : [])] })
   own.push(...input.mounts)
   for (const [destination, options] of Object.entries(host.Tmpfs ?? {})) own.push(tmpfsMount(destination, options))
   if (host.Init) own.push({ destination: '/sbin/docker-init', type: 'bind', source: input.initPath, options: ['bind', 'ro'] })

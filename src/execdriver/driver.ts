@@ -16,8 +16,8 @@ export interface StartRequest {
   root: RootMount
   cgroup: Cgroup
   streams: Streams
-  /** Files that are made, empty, in the root. */
-  touch: readonly string[]
+  /** What is made in the root where it is missing: empty files, and links to a target. */
+  make: readonly { path: string, target?: string }[]
   /** What its network namespace gets, where it has one of its own. */
   network?: NetworkPlan | undefined
   /** The maps that the root's files get. */

@@ -15,8 +15,9 @@ export interface GraphDriver {
    * all, because the directory holds the whole tree. */
   readonly deletions: 'overlay' | 'whole'
 
-  /** Makes an empty layer, seen through which is the parent's tree. */
-  create(id: string, parent: string | undefined): Promise<void>
+  /** Makes an empty layer, seen through which is the parent's tree. With `size`, it holds at most so many bytes of its own;
+   * `unsupported` where that can't be. */
+  create(id: string, parent: string | undefined, options?: { size?: number }): Promise<void>
 
   /** Deletes a layer and what is in it. */
   remove(id: string): Promise<void>

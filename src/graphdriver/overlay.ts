@@ -9,6 +9,7 @@ import { must } from '../sys/ffi.ts'
 import { fileSystemType } from '../sys/fs.ts'
 import { kernelAtLeast } from '../sys/kernel.ts'
 import { detachTree, detachedFileSystem, unmount } from '../sys/mount.ts'
+import { ProjectQuotas } from '../sys/quota.ts'
 import { nr } from '../sys/syscalls.ts'
 import type { GraphDriver, TreeMount } from './driver.ts'
 
@@ -21,6 +22,7 @@ const fileSystemNames: Record<number, string> = { 0xef53: 'extfs', 0x9123683e: '
  * the page of options that mount(2) takes. */
 export function openOverlay(root: string, trash: Trash): GraphDriver {
   mkdirSync(join(root, 'l'), { recursive: true, mode: 0o700 })
+  const quotas = new ProjectQuotas('layers', root)
   const of = (id: string, ...names: string[]): string => join(root, id, ...names)
   const known = (id: string): void => {
     if (!existsSync(of(id, 'link'))) throw notFound(`layer ${id} does not exist`)
@@ -31,7 +33,7 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
     name: 'overlay2',
     deletions: 'overlay',
 
-    async create(id, parent) {
+    async create(id, parent, { size } = {}) {
       if (existsSync(of(id, 'link'))) throw conflict(`layer ${id} exists already`)
       let lowers: string[] = []
       if (parent !== undefined) {
@@ -40,7 +42,9 @@ export function openOverlay(root: string, trash: Trash): GraphDriver {
       }
       if (lowers.length > MAX_LOWERS) throw unsupported(`max depth exceeded: overlay stands on at most ${MAX_LOWERS} layers`)
       const link = randomBytes(8).toString('hex')
-      mkdirSync(of(id, 'diff'), { recursive: true })
+      mkdirSync(of(id))
+      if (size !== undefined) quotas.limit(of(id), size) // before there is anything in it: what is made inherits
+      mkdirSync(of(id, 'diff'))
       mkdirSync(of(id, 'work'), { mode: 0o700 })
       mkdirSync(of(id, 'merged'), { mode: 0o700 })
       const base = parent === undefined ? undefined : lstatSync(of(parent, 'diff'))

@@ -1,7 +1,7 @@
 import { constants, existsSync, mkdirSync, openSync, readdirSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
 import { copyTree } from '../lib/copytree.ts'
-import { conflict, notFound } from '../lib/errors.ts'
+import { conflict, notFound, unsupported } from '../lib/errors.ts'
 import type { Trash } from '../lib/trash.ts'
 import { detachTree } from '../sys/mount.ts'
 import type { GraphDriver } from './driver.ts'
@@ -19,7 +19,8 @@ export function openVfs(root: string, trash: Trash): GraphDriver {
     name: 'vfs',
     deletions: 'whole',
 
-    async create(id, parent) {
+    async create(id, parent, { size } = {}) {
+      if (size !== undefined) throw unsupported('the vfs driver keeps whole copies, whose size is not limited')
       if (existsSync(of(id))) throw conflict(`layer ${id} exists already`)
       if (parent === undefined) {
         mkdirSync(of(id), { mode: 0o755 })

@@ -1,7 +1,7 @@
 import { closeSync, constants, mkdirSync, openSync, readdirSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Transform, pipeline, type Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import { randomId, sha256 } from '../lib/ids.ts'
 import { invalid, notFound } from '../lib/errors.ts'
 import { treeSize } from '../lib/files.ts'
@@ -163,9 +163,7 @@ export class LayerStore {
     const { stream, packed } = this.archiver.replay(root, split)
     const close = (): void => closeSync(root)
     packed.then(close, close)
-    // the pipe's end alone does not say that all was written
-    const whole = new Transform({ transform: (chunk, _encoding, done) => done(null, chunk), flush: (done) => void packed.then(() => done(), done) })
-    return pipeline(stream, whole, () => {})
+    return stream
   }
 
   /** Keeps a blob that was made of a layer's archive, for the next who wants it. */
@@ -181,9 +179,9 @@ export class LayerStore {
     await withDescriptor(openSync(this.#root, constants.O_RDONLY | constants.O_DIRECTORY), (fd) => this.archiver.sync(fd))
   }
 
-  /** Makes a container's own layer on top of a chain. Its id is the container's. */
-  async createWritable(id: string, parent: string | undefined): Promise<void> {
-    await this.#driver.create(id, parent === undefined ? undefined : this.get(parent).driverId)
+  /** Makes a container's own layer on top of a chain, of at most `size` bytes. Its id is the container's. */
+  async createWritable(id: string, parent: string | undefined, options: { size?: number } = {}): Promise<void> {
+    await this.#driver.create(id, parent === undefined ? undefined : this.get(parent).driverId, options)
   }
 
   removeWritable(id: string): Promise<void> {

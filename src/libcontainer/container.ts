@@ -1,4 +1,4 @@
-import { constants } from 'node:fs'
+import { constants, existsSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { AT_FDCWD, O_CLOEXEC } from '../sys/fs.ts'
 import { CLONE } from '../sys/process.ts'
@@ -55,8 +55,8 @@ export interface ContainerStart {
   gate?: { path: string, hooks: boolean }
   /** The user namespace, by path, that says how the ids of a mount are mapped. */
   idMapping?: (mount: Mount, options: MountOptions) => string | undefined
-  /** Files that are made, empty, in the root. */
-  touch?: readonly string[]
+  /** What is made in the root where it is missing: empty files, and links to a target. */
+  make?: readonly { path: string, target?: string }[]
   /** The interfaces of a network namespace of its own. */
   network?: NetworkPlan | undefined
 }
@@ -419,7 +419,7 @@ const defaultDevices = [
   { path: '/dev/null', major: 1, minor: 3 }, { path: '/dev/zero', major: 1, minor: 5 }, { path: '/dev/full', major: 1, minor: 7 },
   { path: '/dev/random', major: 1, minor: 8 }, { path: '/dev/urandom', major: 1, minor: 9 }, { path: '/dev/tty', major: 5, minor: 0 },
 ] as const
-const defaultLinks = [['/proc/self/fd', '/dev/fd'], ['/proc/self/fd/0', '/dev/stdin'], ['/proc/self/fd/1', '/dev/stdout'], ['/proc/self/fd/2', '/dev/stderr'], ['/proc/kcore', '/dev/core']] as const
+const defaultLinks = [['/proc/self/fd', '/dev/fd'], ['/proc/self/fd/0', '/dev/stdin'], ['/proc/self/fd/1', '/dev/stdout'], ['/proc/self/fd/2', '/dev/stderr']] as const
 
 function buildRootfs(rootfs: RootfsSteps, start: ContainerStart, userNamespace: boolean, ownCgroups: boolean): void {
   const { spec } = start
@@ -430,6 +430,7 @@ function buildRootfs(rootfs: RootfsSteps, start: ContainerStart, userNamespace: 
     for (const device of spec.linux?.devices ?? [])
       if (!defaultDevices.some(({ path }) => path === device.path) && device.path !== '/dev/console') rootfs.device(device, userNamespace)
     for (const [target, path] of defaultLinks) rootfs.link(target, path)
+    if (existsSync('/proc/kcore')) rootfs.link('/proc/kcore', '/dev/core')
     rootfs.link('pts/ptmx', '/dev/ptmx')
   }
   const readonlyLater: Mount[] = []
@@ -453,6 +454,9 @@ function buildRootfs(rootfs: RootfsSteps, start: ContainerStart, userNamespace: 
     if (destination === '/dev' && mount.type === 'tmpfs') makeDevices()
   }
   if (!devicesMade) for (const device of spec.linux?.devices ?? []) rootfs.device(device, userNamespace)
-  for (const path of start.touch ?? []) rootfs.touch(path)
+  for (const { path, target } of start.make ?? []) {
+    if (target === undefined) rootfs.touch(path)
+    else rootfs.link(target, path)
+  }
   for (const mount of readonlyLater) rootfs.remount(cleanPath(mount.destination), MOUNT_ATTR.RDONLY)
 }

@@ -324,7 +324,7 @@ export class RootfsSteps {
   /** A symbolic link, unless something has its name. */
   link(target: string, path: string): void {
     this.#openParent(path)
-    this.#program.sys('child', 'symlinkat', [target, this.#parent, posix.basename(path)], { tolerate: [errno.EEXIST], doing: `link ${path}` })
+    this.#program.sys('child', 'symlinkat', [target, this.#parent, posix.basename(path)], { tolerate: [errno.EEXIST, errno.EROFS], doing: `link ${path}` })
     this.#program.sys('child', 'close', [this.#parent])
   }
 

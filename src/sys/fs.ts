@@ -121,20 +121,24 @@ export function fileSystemType(path: string): number {
 export interface Status {
   mode: number, uid: number, gid: number, size: number, links: number, inode: bigint, device: string
   major: number, minor: number, seconds: number, nanoseconds: number
+  /** The mount that it is seen through; 0 where the kernel does not say. */
+  mount: number
 }
 
+const [STATX_BASIC_STATS, STATX_MNT_ID] = [0x7ff, 0x1000]
 const statxBuffer = Buffer.alloc(256)
 
 /** The status of `name` in a directory, not following a link; of the directory itself for ''. Names are byte strings
  * (latin1). Returns a negated errno where there is none. */
 export function statusAt(directory: number, name: string): Status | number {
-  const result = syscall(nr('statx'), directory, Buffer.from(name + '\0', 'latin1'), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, 0x7ff, statxBuffer)
+  const result = syscall(nr('statx'), directory, Buffer.from(name + '\0', 'latin1'), AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_MNT_ID, statxBuffer)
   if (result < 0) return result
   const b = statxBuffer
   return {
     links: b.readUInt32LE(16), uid: b.readUInt32LE(20), gid: b.readUInt32LE(24), mode: b.readUInt16LE(28), inode: b.readBigUInt64LE(32),
     size: Number(b.readBigUInt64LE(40)), seconds: Number(b.readBigInt64LE(112)), nanoseconds: b.readUInt32LE(120),
     major: b.readUInt32LE(128), minor: b.readUInt32LE(132), device: `${b.readUInt32LE(136)}:${b.readUInt32LE(140)}`,
+    mount: b.readUInt32LE(0) & STATX_MNT_ID ? Number(b.readBigUInt64LE(144)) : 0,
   }
 }
 

@@ -8,7 +8,7 @@ import { parseSize } from '../lib/units.ts'
 import { mountAt, mountPoints, unmount, withLoop } from '../sys/mount.ts'
 import type { Zygote } from '../sys/zygote.ts'
 import type { VolumeConfig, VolumeDriver } from './driver.ts'
-import { ProjectQuotas } from './quota.ts'
+import { ProjectQuotas } from '../sys/quota.ts'
 
 /** The volumes are in `root`; their own root belongs to `owner`. `directory` is for FIFOs. */
 export interface LocalOptions { root: string, owner: { uid: number, gid: number }, trash: Trash, zygote: Zygote, directory: string }
@@ -36,7 +36,7 @@ export function localDriver(options: LocalOptions): VolumeDriver {
   const of = (name: string): string => join(root, name)
   const data = (name: string): string => join(root, name, '_data')
   const users = new Map<string, Set<string>>()
-  const quotas = new ProjectQuotas(root)
+  const quotas = new ProjectQuotas('volumes', root, '_data')
   const usersOf = (name: string): Set<string> => {
     const found = users.get(name) ?? new Set()
     users.set(name, found)

@@ -1,9 +1,9 @@
 import { closeSync, constants, openSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { invalid } from '../lib/errors.ts'
-import { errno, errnoError } from '../sys/errno.ts'
-import { must, syscall } from '../sys/ffi.ts'
-import { nr } from '../sys/syscalls.ts'
+import { codeOf, unsupported } from '../lib/errors.ts'
+import { errno, errnoError } from './errno.ts'
+import { must, syscall } from './ffi.ts'
+import { nr } from './syscalls.ts'
 
 const FS_IOC_FSGETXATTR = 0x801c581f
 const FS_IOC_FSSETXATTR = 0x401c5820
@@ -14,25 +14,29 @@ const PRJQUOTA = 2
 const QIF_BLIMITS = 1
 const BLOCK = 1024
 
-/** The first of the ids that volumes get: people number theirs from 1. */
-const FIRST = 1 << 20
+/** The first ids of each kind of tree: people number theirs from 1, and those of one file system must differ. */
+const first = { volumes: 1 << 20, layers: 1 << 24 } as const
 
 /** Limits on what directory trees hold, by project quotas (quotactl(2), xfs(5), ext4(5)): each tree is a project. */
 export class ProjectQuotas {
   readonly #root: string
+  readonly #tree: string
+  readonly #first: number
 
-  /** `root` is the directory whose children have the trees, as `_data`. */
-  constructor(root: string) {
+  /** `root` is the directory whose children are the trees, or have them under the name `tree`. */
+  constructor(kind: keyof typeof first, root: string, tree = '') {
     this.#root = root
+    this.#tree = tree
+    this.#first = first[kind]
   }
 
-  /** Lets an empty directory, and what comes to be below it, hold at most `size` bytes. Throws `invalid` where the file
-   * system can't. */
+  /** Lets an empty directory, and what comes to be below it, hold at most `size` bytes. Throws `unsupported` where the
+   * file system can't. */
   limit(path: string, size: number): void {
     const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
     try {
       const attributes = Buffer.alloc(28) // struct fsxattr
-      const unable = (cause: number): Error => invalid('quota size requested but no quota support', errnoError(cause, `project quota on ${path}`))
+      const unable = (cause: number): Error => unsupported(`quota size requested but no quota support: the file system of ${path} needs project quotas, as xfs has mounted with pquota and ext4 with prjquota`, errnoError(cause, `project quota on ${path}`))
       const known = syscall(nr('ioctl'), fd, FS_IOC_FSGETXATTR, attributes)
       if (known < 0) throw unable(-known)
       const project = this.#free()
@@ -53,15 +57,21 @@ export class ProjectQuotas {
 
   /** A project that no tree is of. */
   #free(): number {
-    let last = FIRST - 1
-    for (const name of readdirSync(this.#root)) last = Math.max(last, projectOf(join(this.#root, name, '_data')))
+    let last = this.#first - 1
+    for (const name of readdirSync(this.#root)) last = Math.max(last, projectOf(join(this.#root, name, this.#tree)))
     return last + 1
   }
 }
 
 function projectOf(path: string): number {
   const attributes = Buffer.alloc(28)
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  let fd: number
+  try {
+    fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return 0
+    throw error
+  }
   try {
     return syscall(nr('ioctl'), fd, FS_IOC_FSGETXATTR, attributes) < 0 ? 0 : attributes.readUInt32LE(PROJECT_AT)
   } finally {
