@@ -141,7 +141,7 @@ function unpackAll(archive: Bytes, root: number, options: UnpackOptions): Unpack
     const next = readEntry(source, globals)
     if (!next) break
     entries++
-    size += next.entry.size
+    size += next.entry.type === 'symlink' ? next.entry.linkName.length : next.entry.size
     tree.put(next.entry, next.stored, source)
   }
   tree.finishDirectories()

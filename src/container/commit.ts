@@ -1,4 +1,4 @@
-import { familiar, familiarName, parseReference } from '../reference/reference.ts'
+import { familiar, parseReference } from '../reference/reference.ts'
 import type { ImageConfig, RunConfig } from '../image/image.ts'
 import { attributesOf, goArchitecture } from '../image/image.ts'
 import { applyChanges } from '../image/changes.ts'
@@ -27,7 +27,7 @@ export async function commitContainer(deps: ContainerDeps, container: Container,
     }
     const id = deps.images.put(JSON.stringify(image), { ...(parent && { parent: parent.id }), ...(reference && { reference }) })
     if (reference) deps.events.emit('image', 'tag', id, attributesOf(deps.images.get(id), familiar(reference)))
-    deps.events.emit('container', 'commit', container.id, { ...container.attributes(), comment: options.comment, imageID: id, imageRef: reference ? familiarName(reference) : '' })
+    deps.events.emit('container', 'commit', container.id, { ...container.attributes(), comment: options.comment, imageID: id, imageRef: reference ? familiar(reference) : '' })
     return id
   } finally {
     await deps.layers.release(holder)

@@ -166,17 +166,17 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
     checkTmpfsOptions(options)
   }
   sizeOf(host)
-  const { Name, MaximumRetryCount } = host.RestartPolicy
-  checkPolicyName(Name)
-  if (MaximumRetryCount && Name !== 'on-failure') throw invalid(`invalid restart policy: maximum retry count can only be used with 'on-failure'`)
-  if (MaximumRetryCount < 0) throw invalid('invalid restart policy: maximum retry count cannot be negative')
-  if (host.AutoRemove && Name !== 'no') throw invalid('can\'t create \'AutoRemove\' container with restart policy')
+  checkRestartPolicy(host.RestartPolicy)
+  if (host.AutoRemove && host.RestartPolicy.Name !== 'no') throw invalid('can\'t create \'AutoRemove\' container with restart policy')
   return warnings
 }
 
 /** Refuses a restart policy that there is not. */
-export function checkPolicyName(name: string): void {
-  if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(name)) throw invalid(`invalid restart policy: unknown policy '${name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
+export function checkRestartPolicy({ Name, MaximumRetryCount }: HostConfig['RestartPolicy']): void {
+  const wrong = (why: string): Error => invalid(`invalid restart policy: ${why}`)
+  if (!['no', 'always', 'on-failure', 'unless-stopped'].includes(Name)) throw wrong(`unknown policy '${Name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'`)
+  if (MaximumRetryCount && Name !== 'on-failure') throw wrong(`maximum retry count can only be used with 'on-failure'`)
+  if (MaximumRetryCount < 0) throw wrong('maximum retry count cannot be negative')
 }
 
 function checkNamespaces(deps: ContainerDeps, config: ContainerConfig, host: HostConfig): void {

@@ -1,7 +1,7 @@
 import type { LiveProcess } from '../execdriver/driver.ts'
 import type { Container } from './container.ts'
 import type { ContainerDeps } from './deps.ts'
-import { leaveNetworks } from './network.ts'
+import { leaveNetworks, networkEvents } from './network.ts'
 import { removeContainer } from './remove.ts'
 import { scheduleRestart, type Launch } from './restart.ts'
 import { leaveMounts } from './volumes.ts'
@@ -44,7 +44,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
     deps.warn(`can't remove the cgroup of container ${record.id}`, error)
   }
   container.cgroup = undefined
-  await leaveNetworks(deps, container)
+  const left = await leaveNetworks(deps, container)
   const restarting = scheduleRestart(deps, container, exit.exitCode, launch)
   record.state = { ...record.state, ...exit, status: restarting ? 'restarting' : 'exited', pid: 0, oomKilled, ...(record.state.health && { health: { ...record.state.health, status: 'unhealthy' } }) } // as Docker has it, of what does not run
   deps.containers.save(container)
@@ -55,6 +55,7 @@ export async function settleExit(deps: ContainerDeps, container: Container, exit
   container.output.end()
   if (oomKilled) deps.events.emit('container', 'oom', record.id, container.attributes())
   deps.events.emit('container', 'die', record.id, { ...container.attributes(), exitCode: String(exit.exitCode) })
+  networkEvents(deps, 'disconnect', record, left)
   await leaveMounts(deps, record)
   container.notify('next-exit')
   if (!restarting) container.notify('not-running')

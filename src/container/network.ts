@@ -130,21 +130,23 @@ function serversOf(deps: ContainerDeps, { host }: ContainerRecord): string[] {
   return host.Dns.length ? host.Dns : deps.dns.servers.length ? [...deps.dns.servers] : hostResolvConf().servers
 }
 
-/** Tells of a container's place in networks. */
-export function networkEvents(deps: ContainerDeps, action: 'connect' | 'disconnect', record: ContainerRecord, endpoints: readonly Endpoint[]): void {
+/** Tells of a container's place in networks; without endpoints, of `host` or `none`. */
+export function networkEvents(deps: ContainerDeps, action: 'connect' | 'disconnect', record: ContainerRecord, endpoints: readonly Pick<Endpoint, 'network' | 'networkName'>[]): void {
+  const bare = ['host', 'none'].includes(record.host.NetworkMode) ? deps.networks.find(record.host.NetworkMode) : undefined
+  if (bare) endpoints = [{ network: bare.id, networkName: bare.name }]
   for (const { network, networkName } of endpoints) deps.events.emit('network', action, network, { container: record.id, name: networkName, type: deps.networks.find(networkName)?.driver ?? '' })
 }
 
-/** Takes a container that has ended, or could not start, out of its networks. */
-export async function leaveNetworks(deps: ContainerDeps, container: Container): Promise<void> {
+/** Takes a container that has ended, or could not start, out of its networks. Returns what it had there. */
+export async function leaveNetworks(deps: ContainerDeps, container: Container): Promise<Endpoint[]> {
   container.nameServer?.[Symbol.dispose]()
   container.nameServer = undefined
   const sandbox = deps.networks.sandbox(container.id)
   container.record.endpoints = []
-  if (!sandbox) return
+  if (!sandbox) return []
   const gone = [...sandbox.endpoints]
   await deps.networks.leave(sandbox)
-  networkEvents(deps, 'disconnect', container.record, gone)
+  return gone
 }
 
 /** Takes up the networks of a container that lived on without the engine. */

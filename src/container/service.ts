@@ -220,6 +220,7 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       const container = named(call)
       if (!container.running || !container.process) throw conflict(`container ${container.id} is not running`)
       call.send(200, await top(container, call.query.get('ps_args') || '-ef'))
+      deps.events.emit('container', 'top', container.id, container.attributes())
     } },
     { method: 'GET', path: '/containers/:name/stats', async handler(call) {
       await streamStats(deps, call, named(call))

@@ -67,7 +67,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const error = thrown instanceof ProcessFailure ? explainFailure(START_FAILED, record.path, thrown) : thrown
     failStart(container, error)
     deps.execDriver.release(record.id)
-    await leaveNetworks(deps, container)
+    networkEvents(deps, 'disconnect', record, await leaveNetworks(deps, container))
     await leaveMounts(deps, record)
     container.cgroup?.remove()
     deps.containers.save(container)

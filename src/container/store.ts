@@ -40,12 +40,13 @@ export class ContainerStore {
     return this.#containers.get(id)
   }
 
-  /** Throws unless a name is legal and free. Returns it without a leading slash. */
-  checkName(name: string): string {
-    if (!legalName.test(name) || name.length > 4096) throw invalid(`Invalid container name (${name.slice(0, 200)}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`)
+  /** Throws unless a name is legal and free, with what it was wanted for before the words. Returns it without a leading
+   * slash. */
+  checkName(name: string, doing = ''): string {
+    if (!legalName.test(name) || name.length > 4096) throw invalid(`${doing}Invalid container name (${name.slice(0, 200)}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed`)
     const plain = name.replace(/^\//, '')
     const holder = this.#graph.target(NAMES, plain)
-    if (holder) throw conflict(`Conflict. The container name ${JSON.stringify('/' + plain)} is already in use by container ${JSON.stringify(holder)}. You have to remove (or rename) that container to be able to reuse that name.`)
+    if (holder) throw conflict(`${doing}Conflict. The container name ${JSON.stringify('/' + plain)} is already in use by container ${JSON.stringify(holder)}. You have to remove (or rename) that container to be able to reuse that name.`)
     return plain
   }
 
@@ -75,7 +76,7 @@ export class ContainerStore {
   }
 
   rename(container: Container, to: string): void {
-    const name = this.checkName(to)
+    const name = this.checkName(to, 'Error when allocating new name: ')
     this.#graph.transaction(() => {
       this.#graph.unlink(NAMES, container.record.name)
       this.#graph.link(NAMES, name, container.id)

@@ -10,7 +10,9 @@ export async function top(container: Container, psArgs: string): Promise<{ Title
   try {
     text = (await promisify(execFile)('ps', psArgs.split(' ').filter(Boolean), { maxBuffer: 64 << 20 })).stdout
   } catch (error) {
-    throw invalid(`ps: ${messageOf(error).trim()}`, error)
+    // what ps says first is what is wrong; the rest is how it is used
+    const said = String((error as { stderr?: string }).stderr ?? '').trim().split('\n')[0]
+    throw invalid(`ps: ${said || messageOf(error)}`, error)
   }
   const [head = '', ...rows] = text.trimEnd().split('\n')
   const titles = head.trim().split(/\s+/)

@@ -93,6 +93,9 @@ const hidden = (url = ''): string => url.replace(/\/\/[^@/]*@/, '//xxxxx:xxxxx@'
 
 const eventFilters = ['config', 'container', 'daemon', 'event', 'image', 'label', 'network', 'node', 'plugin', 'scope', 'secret', 'service', 'type', 'volume']
 
+/** Bytes of events that wait for a client that does not read them. */
+const UNREAD = 8 << 20
+
 async function streamEvents(events: Events, call: Call): Promise<void> {
   const filters = call.filters(eventFilters)
   const time = (name: string): number | undefined => {
@@ -104,7 +107,10 @@ async function streamEvents(events: Events, call: Call): Promise<void> {
   const response = call.stream('application/json')
   const milliseconds = (event: Event): number => Number(event.time / 1_000_000n)
   const send = (event: Event): void => {
-    if (matches(event, filters)) response.write(wire(event))
+    if (!matches(event, filters)) return
+    response.write(wireOf(event))
+    // who does not read loses the connection, not events
+    if (response.writableLength > UNREAD) response.destroy(new Error('the client does not read its events'))
   }
   if (since !== undefined) for (const event of events.kept()) if (milliseconds(event) >= since && (until === undefined || milliseconds(event) <= until)) send(event)
   const left = until === undefined ? Infinity : until - Date.now()
@@ -122,12 +128,31 @@ async function streamEvents(events: Events, call: Call): Promise<void> {
   response.end()
 }
 
+/** An event as every listener gets it: made once. */
+function wireOf(event: Event): Buffer {
+  let bytes = wires.get(event)
+  if (!bytes) wires.set(event, bytes = Buffer.from(wire(event)))
+  return bytes
+}
+
+const wires = new WeakMap<Event, Buffer>()
+
 function wire(event: Event): string {
   const body = JSON.stringify({
     ...((event.type === 'container' || event.type === 'image') && { status: event.action, id: event.id, ...(event.type === 'container' && { from: event.attributes['image'] }) }),
     Type: event.type, Action: event.action, Actor: { ID: event.id, Attributes: event.attributes }, scope: 'local', time: Number(event.time / 1_000_000_000n),
   })
   return `${body.slice(0, -1)},"timeNano":${event.time}}\n` // more digits than a JavaScript number holds
+}
+
+/** Filters by the id or the name of what an event is about, or how that begins. Of the last, there are none here. */
+const objects = new Set(['container', 'volume', 'network', 'daemon', 'plugin', 'config', 'node', 'secret', 'service'])
+
+/** Whether an event is about an image, by its id or name with or without tag, or about a container of it. */
+function ofImage({ type, id, attributes }: Event, value: string): boolean {
+  if (type !== 'image' && type !== 'container') return false
+  const name = attributes[type === 'image' ? 'name' : 'image']
+  return (type === 'image' && (id === value || id === `sha256:${value}`)) || (name !== undefined && [name, name.replace(/:[^:/]*$/, '')].includes(value))
 }
 
 function matches(event: Event, filters: Map<string, string[]>): boolean {
@@ -138,10 +163,8 @@ function matches(event: Event, filters: Map<string, string[]>): boolean {
     if (name === 'type' && !any((value) => event.type === value)) return false
     if (name === 'scope' && !any((value) => value === 'local')) return false
     if (name === 'label' && !values.every((value) => hasLabel(event.attributes, value))) return false
-    if (['container', 'image', 'volume', 'network', 'daemon'].includes(name)) {
-      const own = event.type === name && any((value) => event.id.startsWith(value) || event.attributes['name'] === value)
-      if (!own && !(name === 'image' && event.type === 'container' && any((value) => event.attributes['image'] === value))) return false
-    }
+    if (name === 'image' && !any((value) => ofImage(event, value))) return false
+    if (objects.has(name) && !(event.type === name && any((value) => event.id.startsWith(value) || (event.attributes['name'] ?? '').startsWith(value)))) return false
   }
   return true
 }

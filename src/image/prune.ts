@@ -18,10 +18,11 @@ export async function pruneImages(deps: RemoveDeps, filters: Map<string, string[
     if (danglingOnly && name || deps.usersOf(image.id).length || images.children(image.id).length) continue
     if (until !== undefined && Date.parse(image.config.created ?? ZERO_TIME) > parseTime(until, Date.now())) continue
     if (!passesLabels(image.config.config?.Labels ?? {}, filters)) continue
-    const size = images.size(image)
+    const sizes = new Map(images.layers.chain(image.topLayer).map(({ chainId, size }) => [chainId, size]))
     try {
-      deleted.push(...await removeImage(deps, image.id, { force: true, prune: true }))
-      space += size
+      const gone = await removeImage(deps, image.id, { force: true, prune: true })
+      deleted.push(...gone)
+      for (const row of gone) if ('Deleted' in row) space += sizes.get(row.Deleted) ?? 0 // other images stand on the rest
     } catch (error) {
       if (!isKind(error, 'conflict')) throw error // it got a user meanwhile: then it stays
     }
