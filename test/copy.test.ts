@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
+import { setAttribute } from '../src/sys/fs.ts'
 import { TestDaemon } from './daemon.ts'
 
 const daemon = new TestDaemon()
@@ -39,4 +40,44 @@ test('an archive that can\'t be read to its end is an error, and no archive of w
   await assert.rejects(daemon.call('GET', '/containers/unreadable/archive?path=/driver'))
   assert.notEqual(refused('cp', 'unreadable:/driver', '-'), '')
   ok('rm', '-f', 'unreadable')
+})
+
+test('looking at a running container does not disturb it', async () => {
+  ok('run', '-d', '--name', 'looked', 'starter', 'sleep', '1000')
+  ok('exec', 'looked', 'sh', '-c', 'echo new:x:1234:5::/:/bin/sh >> /etc/passwd')
+  assert.match(ok('diff', 'looked'), /C \/etc\/passwd/)
+  ok('ps', '-s')
+  ok('export', '-o', join(daemon.directory, 'exported.tar'), 'looked')
+  ok('commit', 'looked', 'committed')
+  assert.equal(ok('exec', '-u', 'new', 'looked', 'id', '-u'), '1234') // read from its tree
+  ok('cp', 'looked:/etc/group', join(daemon.directory, 'group'))
+  ok('exec', 'looked', 'sh', '-c', 'rm /bin/nc && echo changed > /etc/group && mv /bin/wc /bin/moved && cat /etc/group')
+  assert.deepEqual(ok('diff', 'looked').split('\n').filter((line) => /bin/.test(line)), ['C /bin', 'A /bin/moved', 'D /bin/nc', 'D /bin/wc'])
+  assert.equal(ok('run', '--rm', '-u', 'new', 'committed', 'id', '-u'), '1234')
+  ok('rm', '-f', 'looked')
+})
+
+test('copies into a container that is started meanwhile are there', async () => {
+  const file = join(daemon.directory, 'copied')
+  writeFileSync(file, 'x'.repeat(1 << 20))
+  for (let round = 0; round < 5; round++) {
+    ok('create', '--name', 'raced', 'starter', 'sh', '-c', 'rm /bin/nc; sleep 1000')
+    await Promise.all([daemon.cliBeside(['cp', file, 'raced:/copied']), daemon.cliBeside(['start', 'raced']), daemon.cliBeside(['cp', file, 'raced:/again'])])
+    assert.equal(ok('exec', 'raced', 'sh', '-c', 'cat /copied /again | wc -c; rm /bin/httpd'), String(2 << 20))
+    ok('rm', '-f', 'raced')
+  }
+})
+
+test('a commit has what was written with the same size and time, and attributes', async () => {
+  ok('run', '--name', 'kept', 'starter', 'sh', '-c', 'echo one > /file; touch -d 2001-01-01 /file; mkdir /directory')
+  ok('commit', 'kept', 'kept:1')
+  ok('run', '--name', 'rewritten', 'kept:1', 'sh', '-c', 'echo two > /file; touch -d 2001-01-01 /file; touch /new; chmod 700 /directory; chmod 755 /directory')
+  assert.deepEqual(ok('diff', 'rewritten').split('\n').sort(), ['A /new', 'C /file'])
+  ok('commit', 'rewritten', 'kept:2')
+  assert.equal(ok('run', '--rm', 'kept:2', 'cat', '/file'), 'two')
+  ok('run', '-d', '--name', 'marked', 'kept:2', 'sleep', '1000')
+  const root = `/proc/${ok('inspect', '-f', '{{.State.Pid}}', 'marked')}/root`
+  for (const path of ['/file', '/directory']) assert.equal(setAttribute(root + path, 'user.mark', Buffer.from('x')), 0)
+  assert.deepEqual(ok('diff', 'marked').split('\n').sort(), ['C /directory', 'C /file'])
+  ok('rm', '-f', 'kept', 'rewritten', 'marked')
 })

@@ -1,7 +1,8 @@
-import { closeSync, readdirSync } from 'node:fs'
+import { closeSync, readSync, readdirSync } from 'node:fs'
 import { syscall } from '../sys/ffi.ts'
 import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, S_IFMT, fileTypes, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
+import { keptAttributes } from './attributes.ts'
 
 /** A difference between two trees; the path is absolute and a byte string. */
 export interface Change { path: string, kind: 'modified' | 'added' | 'deleted' }
@@ -44,12 +45,12 @@ function compareDirectories(before: number, after: number, path: string, walk: {
       within(before, name, (oldChild) => within(after, name, (newChild) => {
         inner = compareDirectories(oldChild, newChild, at, walk)
       }))
-      if (inner || changed(was, is)) changes.splice(place, 0, { path: at, kind: 'modified' })
+      if (inner || changed(was, is) || attributesDiffer(entry(before, name), entry(after, name))) changes.splice(place, 0, { path: at, kind: 'modified' })
       else if (changes.length > place) changes.splice(place, 0, { path: at, kind: 'modified' })
     } else if (isDirectory(was) !== isDirectory(is)) {
       changes.push({ path: at, kind: 'modified' })
       if (isDirectory(is)) within(after, name, (child) => addAll(child, at, changes))
-    } else if (changed(was, is) || (was.mode & S_IFMT) === fileTypes.symlink && readLinkAt(before, name) !== readLinkAt(after, name)) changes.push({ path: at, kind: 'modified' })
+    } else if (changed(was, is) || (was.mode & S_IFMT) === fileTypes.symlink && readLinkAt(before, name) !== readLinkAt(after, name) || rewritten(before, after, name, was, is)) changes.push({ path: at, kind: 'modified' })
   }
   return own
 }
@@ -57,6 +58,36 @@ function compareDirectories(before: number, after: number, path: string, walk: {
 function changed(was: Status, is: Status): boolean {
   return was.mode !== is.mode || was.uid !== is.uid || was.gid !== is.gid || was.major !== is.major || was.minor !== is.minor
     || (!isDirectory(is) && (was.size !== is.size || was.seconds !== is.seconds || was.nanoseconds !== is.nanoseconds))
+}
+
+const entry = (directory: number, name: string): string => `/proc/self/fd/${directory}/${name}`
+
+function attributesDiffer(before: string, after: string): boolean {
+  const [old, now] = [keptAttributes(before), keptAttributes(after)]
+  return old.size !== now.size || [...now].some(([name, value]) => !old.get(name)?.equals(value))
+}
+
+/** Whether a file that looks as it did is another, and differs: what writes keeps sizes and times, as package managers do.
+ * Trees that share the file share its inode. */
+function rewritten(before: number, after: number, name: string, was: Status, is: Status): boolean {
+  if (was.inode === is.inode || (is.mode & S_IFMT) !== fileTypes.file) return false
+  return attributesDiffer(entry(before, name), entry(after, name)) || contentsDiffer(before, after, name)
+}
+
+const buffers = [Buffer.alloc(64 << 10), Buffer.alloc(64 << 10)] as const
+
+function contentsDiffer(before: number, after: number, name: string): boolean {
+  const fds = [before, after].map((directory) => syscall(nr('openat'), directory, bytes(name), O_NOFOLLOW | O_CLOEXEC))
+  try {
+    for (;;) {
+      if (fds.some((fd) => fd < 0)) return true // gone meanwhile
+      const [old, now] = fds.map((fd, i) => buffers[i]!.subarray(0, readSync(fd, buffers[i]!, 0, buffers[i]!.length, null)))
+      if (!old!.equals(now!)) return true
+      if (now!.length === 0) return false
+    }
+  } finally {
+    for (const fd of fds) if (fd >= 0) closeSync(fd)
+  }
 }
 
 function addAll(directory: number, path: string, changes: Change[]): void {

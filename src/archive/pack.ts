@@ -4,8 +4,9 @@ import { system } from '../lib/errors.ts'
 import { containerIdOf, type IdMaps } from '../lib/idmap.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, strerror } from '../sys/errno.ts'
-import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, openInRoot, readAttributes, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, openInRoot, readLinkAt, statusAt, type Status } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
+import { keptAttributes } from './attributes.ts'
 import { BLOCK, TRAILER, encodeEntry, paddedSize, type Entry, type EntryType } from './tar.ts'
 import type { Change } from './changes.ts'
 
@@ -145,7 +146,7 @@ class Packer {
       this.#links.set(key, as)
     }
     if (type !== 'file') {
-      if (type === 'directory') entry.attributes = kept(name === '' ? `/proc/self/fd/${parent}/.` : `/proc/self/fd/${parent}/${name}`)
+      if (type === 'directory') entry.attributes = keptAttributes(name === '' ? `/proc/self/fd/${parent}/.` : `/proc/self/fd/${parent}/${name}`)
       this.#put(encodeEntry(entry))
       return
     }
@@ -155,7 +156,7 @@ class Packer {
     if (fd === -errno.ENOENT || fd === -errno.ELOOP) return // gone, or replaced by a link, meanwhile
     if (fd < 0) throw system(`open ${as}: ${strerror(-fd)}`)
     try {
-      entry.attributes = kept(`/proc/self/fd/${fd}`, true)
+      entry.attributes = keptAttributes(`/proc/self/fd/${fd}`, true)
       this.#put(encodeEntry(entry))
       this.#content(fd, entry.size)
     } finally {
@@ -197,13 +198,6 @@ class Packer {
     this.#size += data.length
     for (let done = 0; done < data.length;) done += writeSync(this.#fd, data, done, data.length - done)
   }
-}
-
-/** The attributes that belong in an archive: not those by which overlayfs keeps its books. */
-function kept(path: string, follow = false): Map<string, Buffer> {
-  const attributes = readAttributes(path, follow)
-  for (const name of attributes.keys()) if (name.startsWith('trusted.overlay.') || name === 'security.selinux') attributes.delete(name)
-  return attributes
 }
 
 function blank(name: string): Entry {

@@ -16,7 +16,10 @@ import { withAssembled } from './volumes.ts'
 /** Runs `work` with the container's root, and what is mounted there: through its process where it runs, else put together
  * for the moment. All paths are resolved inside that root by the kernel, whatever the container does meanwhile. */
 async function withRoot<T>(deps: ContainerDeps, container: Container, work: (root: number, idMaps?: IdMaps) => Promise<T>): Promise<T> {
-  if (!container.process) return await withAssembled(deps, container.record, work)
+  if (!container.process) {
+    using _held = await deps.lock.hold(container.id)
+    if (!container.process) return await withAssembled(deps, container.record, work) // it was not started meanwhile
+  }
   const root = openSync(`/proc/${container.process.pid}/root`, constants.O_RDONLY | constants.O_DIRECTORY)
   return await withDescriptor(root, () => work(root, remapOf(deps, container.record.host)))
 }

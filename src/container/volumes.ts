@@ -191,9 +191,9 @@ function dropViews(deps: Pick<ContainerDeps, 'execRoot'>, id: string, only?: rea
   if (readdirSync(directory).length === 0) rmdirSync(directory)
 }
 
-/** Runs `work` with the tree of a container that does not run, and what would be mounted there. */
+/** Runs `work` with the tree of a container that does not run, and what would be mounted there. The caller holds the lock. */
 export async function withAssembled<T>(deps: ContainerDeps, record: ContainerRecord, work: (root: number) => Promise<T>): Promise<T> {
-  if (record.mounts.every(({ type }) => type === 'tmpfs')) return await deps.layers.withTree(record.id, work)
+  if (record.mounts.every(({ type }) => type === 'tmpfs')) return await deps.layers.withWritableTree(record.id, work)
   const moment: ContainerRecord = { ...record, id: `copy-${randomName()}`, mounts: structuredClone(record.mounts) }
   const place = join(viewsOf(deps, moment.id), 'root')
   mkdirSync(place, { recursive: true, mode: 0o700 })

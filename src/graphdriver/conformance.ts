@@ -48,6 +48,21 @@ export function graphDriverConformance(name: string, open: () => { driver: Graph
     await removeAll([base, top])
   })
 
+  test(`${name}: a view of a layer that is written to shows what is there, and disturbs nothing`, async () => {
+    const base = await make(undefined, { a: 'base', b: 'base' })
+    const writable = await make(base, {})
+    const own = tree(writable)
+    writeFileSync(join(own, 'c'), 'own')
+    const view = keep(driver.view(writable))
+    assert.deepEqual(readdirSync(`/proc/self/fd/${view}`).sort(), ['a', 'b', 'c'])
+    closeSync(fds.pop()!)
+    rmSync(join(own, 'a')) // which an overlay does in its work directory
+    writeFileSync(join(own, 'b'), 'own')
+    assert.deepEqual(readdirSync(own).sort(), ['b', 'c'])
+    assert.equal(readFileSync(join(own, 'b'), 'utf8'), 'own')
+    await removeAll([base, writable])
+  })
+
   test(`${name}: siblings don't see each other`, async () => {
     const base = await make(undefined, { a: 'base' })
     const [one, two] = [await make(base, {}), await make(base, {})]

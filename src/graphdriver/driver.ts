@@ -34,12 +34,13 @@ export interface GraphDriver {
    * what is written for speed. */
   mount(id: string, options: { volatile: boolean }): TreeMount
 
-  /** An open descriptor of the whole tree, for reading it from outside a container; writing goes to the layer. Nothing
-   * has to be undone but closing it, even after a crash. */
+  /** An open descriptor of the whole tree, for writing to the layer from outside a container. The layer must be mounted
+   * nowhere else, nor come to be: two overlays with one upper directory spoil one another's work (kernel:
+   * filesystems/overlayfs, "Sharing and copying layers"). Nothing has to be undone but closing it, even after a crash. */
   open(id: string): number
 
-  /** A layer's whole tree as a mount that is nowhere yet, to be read only: it lives as long as the descriptor, or where it
-   * is moved to (fsmount(2)). */
+  /** A layer's whole tree as a mount that is nowhere yet, to be read only, also while a container runs on the layer: it
+   * lives as long as the descriptor, or where it is moved to (fsmount(2)). */
   view(id: string): number
 
   /** `Docker info`'s rows about the driver, and an inspected object's `GraphDriver.Data`. */

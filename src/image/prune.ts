@@ -1,7 +1,7 @@
 import { passesLabels } from '../api/filters.ts'
 import { isKind } from '../lib/errors.ts'
 import { parseTime } from '../lib/units.ts'
-import { ZERO_TIME } from './image.ts'
+import { ZERO_TIME, type Image } from './image.ts'
 import { flagOf } from './list.ts'
 import { removeImage, type RemoveDeps } from './remove.ts'
 
@@ -13,7 +13,9 @@ export async function pruneImages(deps: RemoveDeps, filters: Map<string, string[
   const deleted: object[] = []
   let space = 0
   const names = images.names()
-  for (const image of images.list()) {
+  // children before their parents, which are kept for them
+  for (const image of images.list().toSorted((a, b) => depth(deps, b) - depth(deps, a))) {
+    if (!images.has(image.id)) continue // it went with its child
     const name = names.get(image.id)
     if (danglingOnly && name || deps.usersOf(image.id).length || images.children(image.id).length) continue
     if (until !== undefined && Date.parse(image.config.created ?? ZERO_TIME) > parseTime(until, Date.now())) continue
@@ -32,3 +34,10 @@ export async function pruneImages(deps: RemoveDeps, filters: Map<string, string[
   return { ImagesDeleted: deleted.length ? deleted : null, SpaceReclaimed: space }
 }
 
+
+/** How many images an image stands on. */
+function depth({ images }: RemoveDeps, image: Image): number {
+  let depth = 0
+  for (let at = image.parent; at !== undefined && images.has(at); at = images.get(at).parent) depth++
+  return depth
+}

@@ -192,8 +192,13 @@ export class LayerStore {
     return this.#driver.mount(id, options)
   }
 
-  /** Runs `work` with an open descriptor of a container's whole tree. */
+  /** Runs `work` with an open descriptor of a container's whole tree, for reading. The container may run. */
   withTree<T>(id: string, work: (root: number) => Promise<T>): Promise<T> {
+    return withDescriptor(this.#driver.view(id), work)
+  }
+
+  /** As `withTree`, for writing. The caller sees to it that the container does not run, nor begins to meanwhile. */
+  withWritableTree<T>(id: string, work: (root: number) => Promise<T>): Promise<T> {
     return withDescriptor(this.#driver.open(id), work)
   }
 

@@ -10,9 +10,8 @@ let known: Collect | undefined
 
 function collect(type: 'minor' | 'major'): void {
   if (!known) {
-    setFlagsFromString('--expose-gc')
+    setFlagsFromString('--expose-gc') // of the whole process, and so never taken back: another thread may be at this line
     known = runInNewContext('gc') as Collect
-    setFlagsFromString('--no-expose-gc')
   }
   known({ type })
 }
