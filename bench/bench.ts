@@ -4,47 +4,18 @@ import { spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { makeStarter } from '../test/daemon.ts'
-import { median, report, reportHead, timed } from './measure.ts'
-import { Peer, debianTree, inParallel, makeTree } from './peers.ts'
+import { measureAll, median, quick, report, reportHead, timed, wanted, type Scenario } from './measure.ts'
+import { debianTree, inParallel, makeTree, startPeers, stopPeers, type Peer } from './peers.ts'
 
-const quick = process.argv.includes('--quick')
-const wanted = process.argv.slice(2).filter((word) => !word.startsWith('-'))
 const many = quick ? 60 : 300
 
-/** One line of the report. `measure` gives a figure of one peer; where `more` is better the ratio is turned round. */
-interface Scenario { name: string, unit: string, rounds: number, more?: boolean, measure: (peer: Peer, tools: Tools) => Promise<number> | number }
 interface Tools { debian: string | undefined, small: string }
 
 const STOPPABLE = ['sh', '-c', 'trap "exit 0" TERM; sleep 1000 & wait']
 
-/** Starts a container, measures what is done to it, and removes it. */
-async function withContainer(peer: Peer, command: readonly string[], work: (id: string) => Promise<number> | number): Promise<number> {
-  const id = await peer.create(command)
-  await peer.run(id)
-  try {
-    return await work(id)
-  } finally {
-    await peer.call('DELETE', `/containers/${id}?force=1`)
-  }
-}
-
-/** Requests a second, eight at a time, for a second. */
-async function rate(peer: Peer, path: string): Promise<number> {
-  let count = 0
-  const end = performance.now() + 1000
-  const took = await timed(() => Promise.all(Array.from({ length: 8 }, async () => {
-    while (performance.now() < end) {
-      await peer.call('GET', path)
-      count++
-    }
-  })))
-  return count / took * 1000
-}
-
 const cliRun = (network: string) => (peer: Peer): number => peer.docker('run', '--rm', '--network', network, 'bench', 'true').ms
 
-const archives = (name: string, tree: (tools: Tools) => string | undefined): Scenario[] => [
+const archives = (name: string, tree: (tools: Tools) => string | undefined): Scenario<Tools>[] => [
   { name: `import of ${name}`, unit: 'ms', rounds: 3, measure: async (peer, tools) => {
     const ms = peer.shell(`docker import ${tree(tools)}.tar measured >/dev/null`)
     peer.docker('rmi', 'measured')
@@ -67,7 +38,7 @@ const archives = (name: string, tree: (tools: Tools) => string | undefined): Sce
   } },
 ]
 
-const scenarios: Scenario[] = [
+const scenarios: Scenario<Tools>[] = [
   { name: 'docker run --rm true, network none', unit: 'ms', rounds: 21, measure: cliRun('none') },
   { name: 'docker run --rm true, network host', unit: 'ms', rounds: 21, measure: cliRun('host') },
   { name: 'create, start, wait, delete by API, network none', unit: 'ms', rounds: 21, measure: (peer) => timed(async () => {
@@ -88,16 +59,16 @@ const scenarios: Scenario[] = [
     await peer.removeAll()
     return 64 / ms * 1000
   } },
-  { name: 'docker exec true', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => peer.docker('exec', id, 'true').ms) },
-  { name: 'exec by API', unit: 'ms', rounds: 21, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => timed(async () => {
+  { name: 'docker exec true', unit: 'ms', rounds: 11, measure: (peer) => peer.withContainer(['sleep', '1000'], (id) => peer.docker('exec', id, 'true').ms) },
+  { name: 'exec by API', unit: 'ms', rounds: 21, measure: (peer) => peer.withContainer(['sleep', '1000'], (id) => timed(async () => {
     const { Id } = await peer.must('POST', `/containers/${id}/exec`, { Cmd: ['true'], AttachStdout: true })
     await peer.must('POST', `/exec/${Id}/start`, { Detach: false })
   })) },
-  { name: 'stop (SIGTERM is obeyed)', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, STOPPABLE, async (id) => {
+  { name: 'stop (SIGTERM is obeyed)', unit: 'ms', rounds: 11, measure: (peer) => peer.withContainer(STOPPABLE, async (id) => {
     await new Promise((resolve) => setTimeout(resolve, 100)) // the shell has to set its trap
     return await timed(() => peer.must('POST', `/containers/${id}/stop`))
   }) },
-  { name: 'kill', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => timed(async () => {
+  { name: 'kill', unit: 'ms', rounds: 11, measure: (peer) => peer.withContainer(['sleep', '1000'], (id) => timed(async () => {
     const waiting = peer.must('POST', `/containers/${id}/wait`)
     await peer.must('POST', `/containers/${id}/kill`)
     await waiting
@@ -108,14 +79,14 @@ const scenarios: Scenario[] = [
     await peer.must('POST', `/containers/${id}/wait`)
     return await timed(() => peer.must('DELETE', `/containers/${id}`))
   } },
-  { name: 'pause and unpause', unit: 'ms', rounds: 11, measure: (peer) => withContainer(peer, ['sleep', '1000'], (id) => timed(async () => {
+  { name: 'pause and unpause', unit: 'ms', rounds: 11, measure: (peer) => peer.withContainer(['sleep', '1000'], (id) => timed(async () => {
     await peer.must('POST', `/containers/${id}/pause`)
     await peer.must('POST', `/containers/${id}/unpause`)
   })) },
   { name: '50 MB of output to docker run', unit: 'ms', rounds: 3, measure: (peer) => peer.shell('docker run --rm --network none bench sh -c "dd if=/dev/zero bs=64k count=800 2>/dev/null | tr \'\\\\0\' \'a\' | fold -w 99" >/dev/null') },
   ...archives('20,000 small files', ({ small }) => small),
   ...archives('Debian', ({ debian }) => debian),
-  { name: 'GET /_ping', unit: 'per s', rounds: 3, more: true, measure: (peer) => rate(peer, '/_ping') },
+  { name: 'GET /_ping', unit: 'per s', rounds: 3, more: true, measure: (peer) => peer.rate('/_ping') },
   { name: 'memory of the daemon, idle', unit: 'MB', rounds: 1, measure: (peer) => peer.daemonRss() / 1e6 },
 ]
 
@@ -136,38 +107,28 @@ async function growth(peer: Peer): Promise<Record<string, number>> {
   figures[`start with ${many} running, ms`] = await latency()
   figures['memory a container (PSS of its keeper), MB'] = peer.keepersPss() / many / 1e6
   figures[`memory of the daemon with ${many} running, MB`] = peer.daemonRss() / 1e6
-  figures[`GET /containers/json with ${many} running, per s`] = await rate(peer, '/containers/json')
+  figures[`GET /containers/json with ${many} running, per s`] = await peer.rate('/containers/json')
   const [{ Id }] = await peer.must('GET', '/containers/json?limit=1')
-  figures[`inspect with ${many} running, per s`] = await rate(peer, `/containers/${Id}/json`)
+  figures[`inspect with ${many} running, per s`] = await peer.rate(`/containers/${Id}/json`)
   figures[`docker ps with ${many} running, ms`] = median(Array.from({ length: 5 }, () => peer.docker('ps', '-q').ms))
   figures[`rm -f of ${many}, ms`] = await timed(() => peer.removeAll())
   return figures
 }
 
 const scratch = mkdtempSync(join(tmpdir(), 'bench-trees-'))
-const peers = [new Peer('berth'), new Peer('dockerd')] as const
+const peers = await startPeers(scratch, ['tr', 'fold'])
 try {
-  for (const peer of peers) await peer.start()
-  const starter = join(scratch, 'starter')
-  makeStarter(starter)
-  spawnSync('sh', ['-c', `cd ${starter}/bin && for a in tr fold; do ln -s busybox $a; done; tar cf ${starter}.tar -C ${starter} .`])
-  for (const peer of peers) peer.docker('import', `${starter}.tar`, 'bench')
   const small = join(scratch, 'small')
   makeTree(small, quick ? 4000 : 20_000)
   spawnSync('tar', ['cf', `${small}.tar`, '-C', small, '.'])
-  const tools: Tools = { small, debian: quick ? undefined : debianTree() }
+  const debian = quick ? undefined : debianTree()
   reportHead()
-  for (const { name, unit, rounds, more = false, measure } of scenarios) {
-    if (wanted.length && !wanted.some((word) => name.includes(word)) || name.endsWith('Debian') && !tools.debian) continue
-    const values: [number[], number[]] = [[], []]
-    for (let round = 0; round < (quick ? Math.min(rounds, 5) : rounds); round++) for (const at of [0, 1] as const) values[at].push(await measure(peers[at], tools))
-    report(`${name}, ${unit}`, median(values[0]), median(values[1]), more)
-  }
+  await measureAll(peers, scenarios.filter(({ name }) => debian || !name.endsWith('Debian')), { small, debian })
   if (wanted.length === 0 || wanted.includes('growth')) {
     const [berth, dockerd] = [await growth(peers[0]), await growth(peers[1])]
     for (const [name, value] of Object.entries(berth)) report(name, value, dockerd[name]!, name.endsWith('per s'))
   }
 } finally {
-  for (const peer of peers) await peer.stop()
+  await stopPeers(peers)
   rmSync(scratch, { recursive: true, force: true })
 }

@@ -1,3 +1,12 @@
+import type { Peer } from './peers.ts'
+
+/** What the command line asks for: fewer rounds, and scenarios whose names have these words. */
+export const quick = process.argv.includes('--quick')
+export const wanted = process.argv.slice(2).filter((word) => !word.startsWith('-'))
+
+/** One line of the report. `measure` gives a figure of one peer; where `more` is better the ratio is turned round. */
+export interface Scenario<T> { name: string, unit: string, rounds: number, more?: boolean, measure: (peer: Peer, tools: T) => Promise<number> | number }
+
 export const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!
 
 /** How long something takes, in milliseconds. */
@@ -16,4 +25,14 @@ export function reportHead(): void {
 /** A line of the report; where `more` is better the ratio is turned round. */
 export function report(name: string, berth: number, dockerd: number, more: boolean): void {
   console.log(`${name.padEnd(62)}${show(berth).padStart(9)}${show(dockerd).padStart(10)}${(more ? berth / dockerd : dockerd / berth).toFixed(1).padStart(8)}×`)
+}
+
+/** Measures scenarios in turns, A B A B, and reports the medians. */
+export async function measureAll<T>(peers: readonly [Peer, Peer], scenarios: readonly Scenario<T>[], tools: T): Promise<void> {
+  for (const { name, unit, rounds, more = false, measure } of scenarios) {
+    if (wanted.length && !wanted.some((word) => name.includes(word))) continue
+    const values: [number[], number[]] = [[], []]
+    for (let round = 0; round < (quick ? Math.min(rounds, 5) : rounds); round++) for (const at of [0, 1] as const) values[at].push(await measure(peers[at], tools))
+    report(`${name}, ${unit}`, median(values[0]), median(values[1]), more)
+  }
 }

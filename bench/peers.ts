@@ -3,6 +3,8 @@ import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readdirSync
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { http } from '../src/lib/http.ts'
+import { makeStarter } from '../test/daemon.ts'
+import { timed } from './measure.ts'
 
 const root = new URL('..', import.meta.url).pathname
 
@@ -41,10 +43,13 @@ export class Peer {
   }
 
   async stop(): Promise<void> {
-    const ended = new Promise((resolve) => this.#process?.once('exit', resolve))
+    const child = this.#process
     this.#agent.destroy()
-    this.#process?.kill()
-    await ended
+    if (child && child.exitCode === null && child.signalCode === null) {
+      const ended = new Promise((resolve) => child.once('exit', resolve))
+      child.kill()
+      await ended
+    }
     spawnSync('sh', ['-c', `awk '$5 ~ "^${this.directory}" {print $5}' /proc/self/mountinfo | sort -r | xargs -r umount -l`])
     rmSync(this.directory, { recursive: true, force: true })
   }
@@ -102,6 +107,30 @@ export class Peer {
     return this.must('POST', `/containers/${id}/start`)
   }
 
+  /** Starts a container, measures what is done to it, and removes it. */
+  async withContainer(command: readonly string[], work: (id: string) => Promise<number> | number): Promise<number> {
+    const id = await this.create(command)
+    await this.run(id)
+    try {
+      return await work(id)
+    } finally {
+      await this.call('DELETE', `/containers/${id}?force=1`)
+    }
+  }
+
+  /** Requests a second, eight at a time, for a second. */
+  async rate(path: string): Promise<number> {
+    let count = 0
+    const end = performance.now() + 1000
+    const took = await timed(() => Promise.all(Array.from({ length: 8 }, async () => {
+      while (performance.now() < end) {
+        await this.call('GET', path)
+        count++
+      }
+    })))
+    return count / took * 1000
+  }
+
   async removeAll(): Promise<void> {
     const list: { Id: string }[] = await this.must('GET', '/containers/json?all=1')
     await inParallel(list, 8, ({ Id }) => this.call('DELETE', `/containers/${Id}?force=1&v=1`))
@@ -135,6 +164,15 @@ export class Peer {
     return stdout.toString().trim()
   }
 
+  /** Processor time that the daemon, and what it cannot do without, has had, in ms. */
+  daemonTime(): number {
+    const ticks = (pid: number): number => {
+      const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').replace(/^.*\) /, '').split(' ')
+      return Number(fields[11]) + Number(fields[12])
+    }
+    return this.#processes().reduce((sum, pid) => sum + ticks(pid), 0) * 10
+  }
+
   /** The most memory that the daemon, and what it cannot do without, has had, in bytes. */
   daemonPeak(): number {
     return this.#daemonMemory('VmHWM')
@@ -147,9 +185,33 @@ export class Peer {
 
   #daemonMemory(field: 'VmRSS' | 'VmHWM'): number {
     const rss = (pid: number): number => Number(new RegExp(`^${field}:\\s+(\\d+)`, 'm').exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
-    const children = spawnSync('pgrep', ['-P', String(this.pid)]).stdout.toString().split('\n').filter(Boolean).map(Number)
-    return [this.pid, ...children].reduce((sum, pid) => sum + rss(pid), 0)
+    return this.#processes().reduce((sum, pid) => sum + rss(pid), 0)
   }
+
+  #processes(): number[] {
+    const children = spawnSync('pgrep', ['-P', String(this.pid)]).stdout.toString().split('\n').filter(Boolean).map(Number)
+    return [this.pid, ...children]
+  }
+}
+
+/** Starts both engines, with an image `bench` of busybox; `applets` are more of those. */
+export async function startPeers(scratch: string, applets: readonly string[] = []): Promise<readonly [Peer, Peer]> {
+  const peers = [new Peer('berth'), new Peer('dockerd')] as const
+  try {
+    for (const peer of peers) await peer.start()
+    const starter = join(scratch, 'starter')
+    makeStarter(starter)
+    spawnSync('sh', ['-c', `cd ${starter}/bin && for a in ${applets.join(' ')}; do ln -s busybox $a; done; tar cf ${starter}.tar -C ${starter} .`])
+    for (const peer of peers) peer.docker('import', `${starter}.tar`, 'bench')
+  } catch (error) {
+    await stopPeers(peers)
+    throw error
+  }
+  return peers
+}
+
+export async function stopPeers(peers: readonly Peer[]): Promise<void> {
+  for (const peer of peers) await peer.stop()
 }
 
 /** Runs `work` over items, at most `width` at a time. */
