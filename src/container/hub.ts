@@ -13,6 +13,8 @@ export interface Sink {
 }
 
 const STALLED = 60_000
+/** Bytes of a piece behind which there is likely more. */
+const FULL = 32 << 10
 
 /** One container's output, from its source to all who listen: every sink gets every byte in order. Memory is bounded: as
  * long as a sink is full nothing more is read, so that the process waits rather than the engine's heap growing; a sink
@@ -38,7 +40,15 @@ export class OutputHub {
     if (source.closed) return Promise.resolve() // it ended, having said nothing, before anybody listened
     this.#sources.push(source)
     return new Promise((resolve) => {
-      source.on('data', (data: Buffer) => this.#pass(stream, data))
+      source.on('data', (data: Buffer) => {
+        this.#pass(stream, data)
+        if (data.length < FULL) return
+        // a process that never stops talking has its turn, and then the others
+        source.pause()
+        setImmediate(() => {
+          if (this.#full.size === 0) source.resume()
+        })
+      })
       source.on('error', () => source.destroy()) // a terminal's master reports its end as EIO
       source.once('close', () => {
         this.#sources = this.#sources.filter((other) => other !== source)

@@ -27,7 +27,7 @@ export interface LogDriver {
   close(): void
   /** Where the log is, for `docker inspect`. */
   readonly path?: string
-  /** The entries, as many at once as are there, up to some hundreds. */
+  /** The entries, as many at once as are there, up to some hundreds; none where many were passed over. */
   read?(options: LogQuery): AsyncIterable<LogEntry[]>
 }
 

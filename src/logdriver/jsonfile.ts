@@ -107,8 +107,8 @@ function tail(fd: number, count: number): { from: number, found: number } {
   for (let end = size; end > 0;) {
     const begin = Math.max(0, end - block.length)
     readSync(fd, block, 0, end - begin, begin)
-    for (let at = end - begin - 1; at >= 0; at--) {
-      if (block[at] !== 10 || begin + at === size - 1) continue
+    for (let at = block.lastIndexOf(10, end - begin - 1); at >= 0; at = at ? block.lastIndexOf(10, at - 1) : -1) {
+      if (begin + at === size - 1) continue
       if (++found === count) return { from: begin + at + 1, found }
     }
     end = begin

@@ -169,10 +169,14 @@ const codec: Codec = {
   tail(fd, count) {
     let at = fstatSync(fd).size
     let found = 0
-    const word = Buffer.alloc(4)
+    const block = Buffer.allocUnsafe(64 << 10)
+    let begin = at
     while (found < count && at >= 8) {
-      readSync(fd, word, 0, 4, at - 4)
-      const before = at - 8 - word.readUInt32BE(0)
+      if (at - 4 < begin) {
+        begin = Math.max(0, at - block.length)
+        readSync(fd, block, 0, at - begin, begin)
+      }
+      const before = at - 8 - block.readUInt32BE(at - 4 - begin)
       if (before < 0) break
       at = before
       found++

@@ -147,12 +147,12 @@ export class LogFile {
       }
       let last = existsSync(this.path) ? parts.at(-1) : undefined // the youngest may not be there yet
       let batch: LogEntry[] = []
+      let looked = 0
       for (const part of parts)
         for (const [entry, next] of this.#codec.entries(part.fd, part.from)) {
           part.from = next
-          if (!wanted(entry)) continue
-          batch.push(entry)
-          if (batch.length < BATCH) continue
+          if (wanted(entry)) batch.push(entry)
+          if (++looked % BATCH) continue
           yield batch
           batch = []
           if (query.signal.aborted) return
@@ -175,7 +175,7 @@ export class LogFile {
             yield batch
             return
           }
-          if (batch.length === BATCH) break
+          if (++looked % BATCH === 0) break
         }
         if (batch.length) yield batch
         if (any) continue
