@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { setAttribute } from '../src/sys/fs.ts'
-import { TestDaemon } from './daemon.ts'
+import { TestDaemon, until } from './daemon.ts'
 
 const daemon = new TestDaemon()
 const { ok, refused } = daemon
@@ -80,4 +81,21 @@ test('a commit has what was written with the same size and time, and attributes'
   for (const path of ['/file', '/directory']) assert.equal(setAttribute(root + path, 'user.mark', Buffer.from('x')), 0)
   assert.deepEqual(ok('diff', 'marked').split('\n').sort(), ['C /directory', 'C /file'])
   ok('rm', '-f', 'kept', 'rewritten', 'marked')
+})
+
+test('downloads that are broken off leave nothing open', async () => {
+  ok('run', '-d', '--name', 'broken', 'starter', 'sh', '-c', 'dd if=/dev/zero of=/large bs=1M count=64; exec sleep 1000')
+  await until('the file is there', () => daemon.cli(['exec', 'broken', 'ps']).out.includes('sleep 1000'))
+  const open = (): number => readdirSync(`/proc/${daemon.pid}/fd`).length
+  await daemon.call('GET', '/containers/broken/archive?path=/etc/passwd') // the worker is there
+  const before = open()
+  await Promise.all(Array.from({ length: 10 }, () => new Promise<void>((resolve, reject) => {
+    const asked = request({ socketPath: daemon.socket, path: '/containers/broken/archive?path=/large' }, (response) => response.once('data', () => asked.destroy()).once('error', () => resolve()))
+    asked.on('error', reject)
+    asked.end()
+  })))
+  await until('all is closed again', () => open() <= before)
+  assert.equal((await daemon.call('GET', '/containers/broken/archive?path=/large')).text.length > 64 << 20, true)
+  assert.deepEqual((await daemon.call('GET', '/jobs')).body.filter(({ name }: { name: string }) => name === 'container.copy-out'), [])
+  ok('rm', '-f', 'broken')
 })

@@ -1,8 +1,8 @@
 import { Worker } from 'node:worker_threads'
 import { closeSync, constants, createReadStream, openSync } from 'node:fs'
-import { Socket } from 'node:net'
-import { pipeline } from 'node:stream/promises'
-import { PassThrough, Readable, pipeline as pipe } from 'node:stream'
+import { Socket, type OnReadOpts } from 'node:net'
+import { finished, pipeline } from 'node:stream/promises'
+import { Readable, type Writable } from 'node:stream'
 import { BerthError, messageOf, system } from '../lib/errors.ts'
 import { makePipe } from '../sys/fs.ts'
 import { giveMemoryBack } from '../sys/memory.ts'
@@ -23,6 +23,8 @@ export interface ArchiveFile {
 }
 
 const PIPE_SIZE = 1 << 20
+/** Bytes that are written to somebody at once. */
+const POURED = 256 << 10
 /** How many threads more there may be that wait for what clients send. */
 const WAITING = 8
 const IDLE = 5000
@@ -87,20 +89,54 @@ export class Archiver implements Disposable {
     return this.#write((fd) => ({ task: 'pack', fd, root, options }))
   }
 
+  /** Packs the tree at `root` to somebody who takes it, and ends what it is written to; destroys that where it can't be
+   * whole. All passes through one buffer: a stream's chunks would be garbage, two hundred megabytes of which cost as much
+   * time as the packing. */
+  async packTo(to: Writable, root: number, options: PackOptions, signal: AbortSignal): Promise<Packed> {
+    const buffer = Buffer.allocUnsafe(POURED)
+    const { stream, packed } = this.#write((fd) => ({ task: 'pack', fd, root, options }), {
+      buffer,
+      callback: (length) => {
+        to.write(buffer.subarray(0, length), (error) => {
+          if (error) stream.destroy(error)
+          else stream.resume()
+        })
+        return false // until that is written
+      },
+    })
+    const stop = (): void => void stream.destroy(signal.aborted ? signal.reason as Error : new Error('nobody takes the archive any more'))
+    to.once('close', stop)
+    signal.addEventListener('abort', stop)
+    try {
+      await finished(stream.resume(), { writable: false })
+      to.off('close', stop)
+      await finished(to.end())
+      return await packed
+    } catch (error) {
+      to.destroy(error as Error)
+      await packed.catch(() => {}) // it is told of above, or has no pipe any more
+      throw error
+    } finally {
+      to.off('close', stop)
+      signal.removeEventListener('abort', stop)
+    }
+  }
+
   /** Writes the archive from which the tree at `root` was unpacked with `split`, byte for byte. */
   replay(root: number, split: string): { stream: Readable, packed: Promise<Packed> } {
     return this.#write((fd) => ({ task: 'replay', fd, root, split }))
   }
 
-  #write(taskFor: (fd: number) => Task): { stream: Readable, packed: Promise<Packed> } {
+  #write(taskFor: (fd: number) => Task, onread?: OnReadOpts): { stream: Socket, packed: Promise<Packed> } {
     const ends = makePipe(PIPE_SIZE)
-    const stream = new Socket({ fd: ends.read, readable: true, writable: false })
+    const stream = new Socket({ fd: ends.read, readable: true, writable: false, onread })
     const packed = this.#run(taskFor(ends.write)) as Promise<Packed>
-    // the end of the pipe is no end of the archive where the packer has failed
-    const whole = new PassThrough({ flush: (done) => void packed.then(() => done(), done) })
-    packed.catch((error: Error) => stream.destroy(error))
-    pipe(stream, whole, () => {}) // who reads the archive is told of its errors
-    return { stream: whole, packed }
+    // the pipe ends only now: its end is that of a whole archive
+    packed.then(() => closeSync(ends.write), (error: Error) => {
+      stream.destroy(error)
+      closeSync(ends.write)
+    })
+    return { stream, packed }
   }
 
   /** What turns one tree into the other, apart from some paths. */

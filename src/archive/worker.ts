@@ -13,7 +13,8 @@ import { unpack, type Unpacked, type UnpackOptions } from './unpack.ts'
 /** Bytes of buffers that wait for the next task. */
 const KEPT = 4 << 20
 
-/** What a worker thread is asked. Descriptors are the process's; the worker closes `fd`, the caller the others. */
+/** What a worker thread is asked. Descriptors are the process's: the worker closes the one that it unpacks from, the caller
+ * the others. */
 export type Task =
   | { task: 'unpack', fd: number, growth?: SharedArrayBuffer, root: number, options: UnpackOptions }
   | { task: 'pack', fd: number, root: number, options: PackOptions }
@@ -27,12 +28,11 @@ function perform(task: Task): Unpacked | Packed | Change[] | undefined {
   switch (task.task) {
     case 'compare': return compareTrees(task.before, task.after, task.ignore)
     case 'sync': return void must('syncfs', nr('syncfs'), task.root)
+    case 'pack': return pack(task.fd, task.root, task.options)
+    case 'replay': return replay(task.fd, task.root, task.split)
     case 'unpack':
-    case 'pack':
-    case 'replay':
       try {
-        if (task.task === 'unpack') return unpack(task.growth ? new GrowingBytes(task.fd, new Growth(task.growth)) : new DescriptorBytes(task.fd), task.root, task.options)
-        return task.task === 'pack' ? pack(task.fd, task.root, task.options) : replay(task.fd, task.root, task.split)
+        return unpack(task.growth ? new GrowingBytes(task.fd, new Growth(task.growth)) : new DescriptorBytes(task.fd), task.root, task.options)
       } finally {
         closeSync(task.fd)
       }

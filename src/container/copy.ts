@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync } from 'node:fs'
 import { posix } from 'node:path'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { GO_MODE, type PathStat } from '../api/pathstat.ts'
 import { BerthError, invalid, notFound, system } from '../lib/errors.ts'
 import type { IdMaps } from '../lib/idmap.ts'
@@ -73,7 +73,7 @@ export async function statPath(deps: ContainerDeps, container: Container, path: 
 }
 
 /** Archives a path: a directory with its content, named after the last component (`dir/.` is the content alone). */
-export async function copyOut(deps: ContainerDeps, container: Container, path: string, take: (stat: PathStat, stream: Readable) => Promise<void>): Promise<void> {
+export async function copyOut(deps: ContainerDeps, container: Container, path: string, begin: (stat: PathStat) => Writable, signal: AbortSignal): Promise<void> {
   if (path === '') throw invalid('bad parameter: path cannot be empty')
   await withRoot(deps, container, async (root, idMaps) => {
     const stat = look(container, root, path)
@@ -81,9 +81,7 @@ export async function copyOut(deps: ContainerDeps, container: Container, path: s
     const name = posix.basename(clean)
     const as = path.endsWith('/.') ? '.' : name || '.'
     const mounts = [...container.record.mounts.map(({ destination }) => destination), ...Object.keys(container.record.host.Tmpfs ?? {})].map((destination) => mountAt(root, destination))
-    const { stream, packed } = deps.archiver.pack(root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1'), idMaps, mounts })
-    await take(stat, stream)
-    await packed
+    await deps.archiver.packTo(begin(stat), root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1'), idMaps, mounts }, signal)
   })
 }
 

@@ -1,4 +1,3 @@
-import { pipeline } from 'node:stream/promises'
 import { setImmediate as immediate } from 'node:timers/promises'
 import { parseDetachKeys } from '../api/detach.ts'
 import { PATH_STAT_HEADER, encodePathStat } from '../api/pathstat.ts'
@@ -164,11 +163,7 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       call.send(200, listed.length ? listed : null)
     } },
     { method: 'GET', path: '/containers/:name/export', async handler(call) {
-      await act('export', call, ({ record }) => deps.layers.withTree(record.id, async (root) => {
-        const { stream, packed } = deps.archiver.pack(root, {})
-        await pipeline(stream, call.stream('application/x-tar'), { signal: call.signal })
-        await packed
-      }))
+      await act('export', call, ({ record }, { signal }) => deps.layers.withTree(record.id, (root) => deps.archiver.packTo(call.stream('application/x-tar'), root, {}, signal)))
       deps.events.emit('container', 'export', named(call).id, named(call).attributes())
     } },
     { method: 'POST', path: '/commit', async handler(call) {
@@ -187,11 +182,13 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
     } },
     { method: 'GET', path: '/containers/:name/archive', async handler(call) {
       const path = requiredText(call, 'path')
-      await act('copy-out', call, (container) => copyOut(deps, container, path, async (stat, stream) => {
-        call.response.setHeader(PATH_STAT_HEADER, encodePathStat(stat))
-        await pipeline(stream, call.stream('application/x-tar'), { signal: call.signal })
+      await act('copy-out', call, async (container, { signal }) => {
+        await copyOut(deps, container, path, (stat) => {
+          call.response.setHeader(PATH_STAT_HEADER, encodePathStat(stat))
+          return call.stream('application/x-tar')
+        }, signal)
         deps.events.emit('container', 'archive-path', container.id, container.attributes())
-      }))
+      })
     } },
     { method: 'PUT', path: '/containers/:name/archive', async handler(call) {
       const path = requiredText(call, 'path')

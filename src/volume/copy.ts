@@ -1,5 +1,5 @@
 import { constants, openSync } from 'node:fs'
-import type { Readable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { withDescriptor, type Archiver } from '../archive/archive.ts'
 import { copyTree } from '../lib/copytree.ts'
 import { conflict, invalid } from '../lib/errors.ts'
@@ -45,13 +45,11 @@ function sizeOf({ options }: VolumeRecord): Record<string, string> {
   return options['size'] === undefined ? {} : { size: options['size'] }
 }
 
-/** Archives a volume's tree. */
-export async function exportVolume({ volumes, archiver, paused }: CopyDeps, name: string, pause: boolean, take: (stream: Readable) => Promise<void>): Promise<void> {
+/** Archives a volume's tree, to what is opened once it can be. */
+export async function exportVolume({ volumes, archiver, paused }: CopyDeps, name: string, pause: boolean, to: () => Writable, signal: AbortSignal): Promise<void> {
   const record = await volumes.resolve(name)
   const work = (): Promise<void> => volumes.using(record, (path) => withDescriptor(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY), async (root) => {
-    const { stream, packed } = archiver.pack(root, {})
-    await take(stream)
-    await packed
+    await archiver.packTo(to(), root, {}, signal)
   }))
   await (pause ? paused(record.name, work) : work())
 }

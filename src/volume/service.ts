@@ -1,4 +1,3 @@
-import { pipeline } from 'node:stream/promises'
 import * as v from 'valibot'
 import { passesLabels } from '../api/filters.ts'
 import { flag, map, parseBody, text } from '../api/body.ts'
@@ -69,7 +68,7 @@ export function volumeRoutes(deps: VolumeServiceDeps): Route[] {
     copies('/volumes/:name/snapshot', true),
     copies('/volumes/:name/clone', false),
     { method: 'GET', path: '/volumes/:name/export', async handler(call) {
-      const job: Job<string, void> = { name: 'volume.export', subject: (name) => name, run: (name, { signal }) => exportVolume(deps, name, !call.flag('noPause'), (stream) => pipeline(stream, call.stream('application/x-tar'), { signal })) }
+      const job: Job<string, void> = { name: 'volume.export', subject: (name) => name, run: (name, { signal }) => exportVolume(deps, name, !call.flag('noPause'), () => call.stream('application/x-tar'), signal) }
       await engine.run(job, nameOf(call), { signal: call.signal })
     } },
     { method: 'POST', path: '/volumes/:name/import', async handler(call) {
