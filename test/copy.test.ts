@@ -84,8 +84,8 @@ test('a commit has what was written with the same size and time, and attributes'
 })
 
 test('downloads that are broken off leave nothing open', async () => {
-  ok('run', '-d', '--name', 'broken', 'starter', 'sh', '-c', 'dd if=/dev/zero of=/large bs=1M count=64; exec sleep 1000')
-  await until('the file is there', () => daemon.cli(['exec', 'broken', 'ps']).out.includes('sleep 1000'))
+  ok('run', '-d', '--name', 'broken', 'starter', 'sh', '-c', 'dd if=/dev/zero of=/large bs=1M count=64; touch /done; exec sleep 1000')
+  await until('the file is there', () => daemon.cli(['exec', 'broken', 'cat', '/done']).code === 0)
   const open = (): number => readdirSync(`/proc/${daemon.pid}/fd`).length
   await daemon.call('GET', '/containers/broken/archive?path=/etc/passwd') // the worker is there
   const before = open()

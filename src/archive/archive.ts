@@ -84,9 +84,18 @@ export class Archiver implements Disposable {
     }
   }
 
-  /** Packs the tree at `root` into a stream. `packed` settles when the last byte has been read from it. */
-  pack(root: number, options: PackOptions): { stream: Readable, packed: Promise<Packed> } {
-    return this.#write((fd) => ({ task: 'pack', fd, root, options }))
+  /** Packs the tree at `root` into a stream that `take` reads. */
+  async pack<T>(root: number, options: PackOptions, take: (stream: Readable) => Promise<T>): Promise<{ taken: T, packed: Packed }> {
+    const { stream, packed } = this.#write((fd) => ({ task: 'pack', fd, root, options }))
+    // the packer must not wait for somebody who has given up
+    const taken = take(stream).catch((error: unknown) => {
+      stream.destroy()
+      throw error
+    })
+    const [took, done] = await Promise.allSettled([taken, packed])
+    if (took.status === 'rejected') throw took.reason
+    if (done.status === 'rejected') throw done.reason
+    return { taken: took.value, packed: done.value }
   }
 
   /** Packs the tree at `root` to somebody who takes it, and ends what it is written to; destroys that where it can't be

@@ -26,13 +26,18 @@ export async function openContainerLog(deps: ContainerDeps, container: Container
     deps.warn(`the log of container ${container.id} is not there yet`, error)
   }
   container.log = log
+  let failing = false
   container.output.add({
     write: (stream, data) => {
       if (container.log !== log) return true
       try {
-        return log.write(stream, data)
+        const room = log.write(stream, data)
+        failing = false
+        return room
       } catch (error) {
-        deps.warn(`can't write the log of container ${container.id}`, error) // a full disk must not stop the container
+        // a full disk must not stop the container, and is told of once
+        if (!failing) deps.warn(`can't write the log of container ${container.id}`, error)
+        failing = true
       }
       return true
     },

@@ -94,8 +94,14 @@ export async function pauseContainer(deps: ContainerDeps, container: Container):
   if (!container.running) throw conflict(`Container ${container.id} is not running`)
   await container.cgroup!.freeze(true)
   container.record.state.status = 'paused'
+  try {
+    deps.containers.save(container)
+  } catch (error) {
+    container.record.state.status = 'running'
+    await container.cgroup!.freeze(false)
+    throw error
+  }
   container.stopHealth?.()
-  deps.containers.save(container)
   deps.events.emit('container', 'pause', container.id, container.attributes())
 }
 

@@ -64,9 +64,7 @@ async function copyUp(deps: ContainerDeps, root: number, { destination }: Volume
   if (source === -errno.ENOTDIR) throw invalid(`cannot mount volume over existing file, file exists ${destination}`)
   if (source < 0) throw system(`${destination}: ${strerror(-source)}`)
   await withDescriptor(source, () => withDescriptor(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY), async (target) => {
-    const { stream, packed } = deps.archiver.pack(source, {})
-    await deps.archiver.unpack(stream, target, { whiteouts: 'keep', leaveRoom: true, idMaps })
-    await packed
+    await deps.archiver.pack(source, {}, (stream) => deps.archiver.unpack(stream, target, { whiteouts: 'keep', leaveRoom: true, idMaps }))
     const { uid, gid, mode } = fstatSync(source) // an archive has what is in a directory, not the directory
     fchownSync(target, idMaps ? hostIdOf(idMaps.uids, uid) : uid, idMaps ? hostIdOf(idMaps.gids, gid) : gid)
     fchmodSync(target, mode & 0o7777)

@@ -2,6 +2,7 @@ import { existsSync, renameSync } from 'node:fs'
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { conflict, messageOf, system } from '../lib/errors.ts'
 import { Copies, type Copy } from './copies.ts'
+import { Reserve } from './reserve.ts'
 
 /** What something in the graph is. An entity's body is JSON that its owner alone reads. */
 export const kinds = ['image', 'layer', 'container', 'network', 'volume'] as const
@@ -12,19 +13,24 @@ export interface Edge { owner: string, name: string, target: string }
 
 /** How long copies are behind, in milliseconds. */
 const DELAY = 200
+/** When a copy that could not be written is tried again. */
+const LATER = 30_000
 
 /** SQLITE_CORRUPT and SQLITE_NOTADB (sqlite.org/rescode.html). */
 const DAMAGE = new Set([11, 26])
 
-/** SQLITE_FULL. */
-const FULL = 13
+/** Whether an error is SQLITE_FULL, or SQLITE_IOERR or SQLITE_CANTOPEN, as which a full disk shows where the files beside
+ * the database are made. */
+const mayBeFull = (error: unknown): boolean => [13, 10, 14].includes(((error as { errcode?: number }).errcode ?? 0) & 0xff)
 
 /** Names and edges on SQLite: what exists, by which names it is found, and what keeps what alive. Each change is one
  * transaction, so that a crash leaves the old state or the new. Beside the database each entity has a copy in a file of
- * its own, a moment later, of which a database that is damaged or lost is made again. */
+ * its own, a moment later, of which a database that is damaged or lost is made again. On a full disk nothing can be added,
+ * but what there is changes and goes: for that some room is kept. */
 export class GraphDB {
   readonly #db: DatabaseSync
   readonly #copies: Copies
+  readonly #reserve: Reserve
   readonly #warn: (message: string) => void
   readonly #statements = new Map<string, StatementSync>()
   /** What a change touches; of what is removed, its kind. */
@@ -32,21 +38,24 @@ export class GraphDB {
   /** What the copies have still to follow. */
   readonly #behind = new Map<string, EntityKind | undefined>()
   #following: NodeJS.Timeout | undefined
+  /** The entities that a change stores. */
+  readonly #stored: [kind: EntityKind, id: string][] = []
   #depth = 0
 
-  private constructor(db: DatabaseSync, copies: Copies, warn: (message: string) => void) {
+  private constructor(db: DatabaseSync, { copies, reserve }: { copies: Copies, reserve: Reserve }, warn: (message: string) => void) {
     this.#db = db
     this.#copies = copies
+    this.#reserve = reserve
     this.#warn = warn
   }
 
   /** Opens, or makes, the database at a path; the copies are beside it, in a directory of its name without `.db`. A
    * database that is damaged is put aside and made again of them, as is one that is missing; `warn` is told. */
   static open(path: string, warn: (message: string) => void): GraphDB {
-    const copies = new Copies(path.replace(/\.db$/, ''))
+    const beside = { copies: new Copies(path.replace(/\.db$/, '')), reserve: new Reserve(`${path}.reserve`) }
     const lost = !existsSync(path)
     try {
-      const graph = new GraphDB(GraphDB.#connect(path), copies, warn)
+      const graph = new GraphDB(GraphDB.#connectSomehow(path, beside.reserve), beside, warn)
       if (lost) graph.#restore(path, 'is not there', warn)
       else graph.#reconcile()
       return graph
@@ -54,9 +63,20 @@ export class GraphDB {
       if (!DAMAGE.has((error as { errcode?: number }).errcode ?? 0)) throw error
       const aside = `${path}.damaged-${Date.now()}`
       for (const suffix of ['', '-wal', '-shm']) if (existsSync(path + suffix)) renameSync(path + suffix, aside + suffix)
-      const graph = new GraphDB(GraphDB.#connect(path), copies, warn)
+      const graph = new GraphDB(GraphDB.#connect(path), beside, warn)
       graph.#restore(path, `is damaged, and was put aside as ${aside}`, warn)
       return graph
+    }
+  }
+
+  /** As `#connect`; on a full disk, in the room that was kept. */
+  static #connectSomehow(path: string, reserve: Reserve): DatabaseSync {
+    try {
+      return GraphDB.#connect(path)
+    } catch (error) {
+      if (!mayBeFull(error)) throw error
+      reserve.release()
+      return GraphDB.#connect(path)
     }
   }
 
@@ -96,9 +116,10 @@ export class GraphDB {
   #reconcile(): void {
     for (const kind of kinds) {
       const copied = new Set(this.#copies.ids(kind))
-      for (const { id } of this.#statement('SELECT id FROM entity WHERE kind = ?').all(kind) as { id: string }[]) if (!copied.delete(id)) this.#copy(id)
+      for (const { id } of this.#statement('SELECT id FROM entity WHERE kind = ?').all(kind) as { id: string }[]) if (!copied.delete(id)) this.#behind.set(id, undefined)
       for (const id of copied) this.#copies.remove(kind, id)
     }
+    this.#followSoon()
   }
 
   /** Brings an entity's copy up to date: its body, its own edges, and its names. */
@@ -109,6 +130,11 @@ export class GraphDB {
     this.#copies.write(found.kind, id, { body: JSON.parse(found.body), edges } satisfies Copy)
   }
 
+  /** Not at once: what is short-lived is never copied, and nobody waits for the disk. */
+  #followSoon(): void {
+    if (this.#behind.size) this.#following ??= setTimeout(() => this.#follow(), DELAY).unref()
+  }
+
   /** Brings one copy up to date after the other, between other work. */
   #follow(): void {
     const [next] = this.#behind
@@ -117,7 +143,10 @@ export class GraphDB {
     try {
       this.#copy(...next)
     } catch (error) {
-      this.#warn(`the copy of ${next[0]} could not be written: ${messageOf(error)}`)
+      this.#warn(`the copy of ${next[0]} could not be written yet: ${messageOf(error)}`)
+      this.#behind.set(...next)
+      this.#following = setTimeout(() => this.#follow(), LATER).unref()
+      return
     }
     setImmediate(() => this.#follow())
   }
@@ -139,8 +168,34 @@ export class GraphDB {
 
   /** Runs `work` as one change: all of it is kept or, when it throws, none. What is not `durable` may be lost with the
    * power, from the latest on; a process's end loses nothing. */
-  transaction<T>(work: () => T, { durable = false }: { durable?: boolean } = {}): T {
+  transaction<T>(work: () => T, options: { durable?: boolean } = {}): T {
     if (this.#depth > 0) return work()
+    try {
+      return this.#change(work, options)
+    } catch (error) {
+      if (!mayBeFull(error)) throw error
+      try {
+        if (this.#stored.some(([kind, id]) => this.get(kind, id) === undefined)) throw error // what is new has to wait for room
+        this.#makeRoom()
+        return this.#change(work, options)
+      } catch (again) {
+        throw mayBeFull(again) ? system('the database can\'t be written: no space left on device', again) : again
+      }
+    }
+  }
+
+  /** Gives up what was kept, and what the write-ahead log holds of old changes. */
+  #makeRoom(): void {
+    this.#reserve.release()
+    try {
+      this.#db.exec('PRAGMA wal_checkpoint(RESTART)')
+    } catch (error) {
+      if (!mayBeFull(error)) throw error // then the room that was kept has to do
+    }
+  }
+
+  #change<T>(work: () => T, { durable = false }: { durable?: boolean }): T {
+    this.#stored.length = 0
     if (durable) this.#db.exec('PRAGMA synchronous = FULL')
     this.#db.exec('BEGIN IMMEDIATE')
     this.#depth++
@@ -148,12 +203,12 @@ export class GraphDB {
       const result = work()
       this.#db.exec('COMMIT')
       for (const [id, removed] of this.#changed) this.#behind.set(id, removed ?? this.#behind.get(id))
-      // not at once: what is short-lived is never copied, and nobody waits for the disk
-      if (this.#behind.size) this.#following ??= setTimeout(() => this.#follow(), DELAY).unref()
+      this.#followSoon()
+      this.#reserve.keep()
       return result
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
-      throw (error as { errcode?: number }).errcode === FULL ? system('the database can\'t be written: no space left on device', error) : error
+      throw error
     } finally {
       this.#changed.clear()
       this.#depth--
@@ -171,7 +226,10 @@ export class GraphDB {
 
   /** As `put`, for a change that the copy can do without: it changes often, and is found out again. */
   putState(kind: EntityKind, id: string, body: unknown): void {
-    this.#statement('INSERT INTO entity (kind, id, body) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body').run(kind, id, JSON.stringify(body))
+    this.transaction(() => {
+      this.#stored.push([kind, id])
+      this.#statement('INSERT INTO entity (kind, id, body) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body').run(kind, id, JSON.stringify(body))
+    })
   }
 
   /** An entity's body, or undefined. */

@@ -210,12 +210,7 @@ export class LayerStore {
   /** Archives what a container changed, as a layer. */
   async archiveChanges(id: string, parent: string | undefined, ignore: readonly string[], take: (stream: Readable) => Promise<Layer>): Promise<Layer> {
     const changes = await this.changes(id, parent, ignore)
-    return await this.withTree(id, async (root) => {
-      const { stream, packed } = this.archiver.pack(root, { changes })
-      const layer = await take(stream)
-      await packed
-      return layer
-    })
+    return await this.withTree(id, async (root) => (await this.archiver.pack(root, { changes }, take)).taken)
   }
 
   /** An image's tree, or what an image without layers has. */

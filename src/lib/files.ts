@@ -12,6 +12,9 @@ export function writeFileAtomic(path: string, data: string | Uint8Array, { durab
   try {
     writeFileSync(fd, data)
     if (durable) fsyncSync(fd)
+  } catch (error) {
+    unlinkSync(temporary)
+    throw error
   } finally {
     closeSync(fd)
   }

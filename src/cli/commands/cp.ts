@@ -107,13 +107,8 @@ async function copyIn(client: Client, from: string, to: Place, { flags: { archiv
   const local = localSource(from, follow)
   const into = remoteDestination(destination, to, local)
   using archiver = new Archiver(1)
-  const [sent, read] = await withDescriptor(openSync('/', 'r'), (root) => {
-    const { stream, packed } = archiver.pack(root, { path: latin(local.path), as: latin(into.name) })
-    return Promise.allSettled([client.json('PUT', archivePath(to.container), { query: { path: into.directory, ...query }, body: stream }), packed])
-  })
-  if (sent.status === 'rejected') throw sent.reason
-  if (read.status === 'rejected') throw read.reason
-  if (!quiet && console.stderr.isTTY) console.complain(`Successfully copied ${humanSize(read.value.size)} to ${to.container}:${to.path}`)
+  const { packed } = await withDescriptor(openSync('/', 'r'), (root) => archiver.pack(root, { path: latin(local.path), as: latin(into.name) }, (stream) => client.json('PUT', archivePath(to.container), { query: { path: into.directory, ...query }, body: stream })))
+  if (!quiet && console.stderr.isTTY) console.complain(`Successfully copied ${humanSize(packed.size)} to ${to.container}:${to.path}`)
 }
 
 /** A local source: where it is, what it is, and its name in a directory ('.' for its content alone). */
