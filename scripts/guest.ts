@@ -18,7 +18,7 @@ if (tests.length === 0) {
 installPackages({ '/usr/bin/qemu-system-x86_64': 'qemu-system-x86', '/usr/sbin/debootstrap': 'debootstrap', '/bin/busybox': 'busybox-static', '/sbin/mke2fs': 'e2fsprogs' })
 
 mkdirSync(place, { recursive: true })
-const wanted = 'linux-image-cloud-amd64,initramfs-tools,apparmor,kmod,procps,gcc,libc6-dev,libatomic1,openssl,busybox-static,iproute2,nftables,bind9-dnsutils,etcd-server'
+const wanted = 'linux-image-cloud-amd64,initramfs-tools,apparmor,kmod,procps,gcc,libc6-dev,libatomic1,openssl,busybox-static,iproute2,nftables,bind9-dnsutils,etcd-server,e2fsprogs,nfs-kernel-server'
 if (!existsSync(join(base, 'complete')) || readFileSync(join(base, 'complete'), 'utf8') !== wanted) {
   rmSync(base, { recursive: true, force: true })
   run('debootstrap', ['--variant=minbase', `--include=${wanted}`, 'bookworm', base, 'http://deb.debian.org/debian'])

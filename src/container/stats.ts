@@ -25,7 +25,7 @@ export function statsOf(container: Container, before: Sample, version: 1 | 2): {
   const { record } = container
   const stats: CgroupStats | undefined = container.running ? container.cgroup?.stats() : undefined
   if (!stats) {
-    return { sample: noSample, answer: { id: record.id, name: `/${record.name}`, os_type: 'linux', read: noSample.read, preread: before.read, pids_stats: {}, blkio_stats: emptyBlkio, num_procs: 0, storage_stats: {}, cpu_stats: noSample.cpu, precpu_stats: before.cpu, memory_stats: {} } }
+    return { sample: noSample, answer: { id: record.id, name: `/${record.name}`, os_type: 'linux', read: noSample.read, preread: before.read, pids_stats: {}, blkio_stats: blkioOf(null), num_procs: 0, storage_stats: {}, cpu_stats: noSample.cpu, precpu_stats: before.cpu, memory_stats: {} } }
   }
   const { cpu, memory, pids, blkio } = stats
   const sample: Sample = {
@@ -40,7 +40,7 @@ export function statsOf(container: Container, before: Sample, version: 1 | 2): {
   const answer = {
     id: record.id, name: `/${record.name}`, os_type: 'linux', read: sample.read, preread: before.read,
     pids_stats: { current: pids.current, ...(Number.isSafeInteger(pids.limit) && { limit: pids.limit }) }, num_procs: 0, storage_stats: {},
-    blkio_stats: { ...emptyBlkio, io_service_bytes_recursive: blkio.serviceBytes.map(entry), ...(version === 1 && { io_serviced_recursive: blkio.serviced.map(entry) }) },
+    blkio_stats: blkioOf(version === 1 ? [] : null, { io_service_bytes_recursive: blkio.serviceBytes.map(entry), ...(version === 1 && { io_serviced_recursive: blkio.serviced.map(entry) }) }),
     cpu_stats: sample.cpu, precpu_stats: before.cpu,
     memory_stats: {
       usage: memory.usage, ...(version === 1 && { max_usage: memory.maxUsage, failcnt: memory.failures }), stats: memory.stats, limit: Math.min(memory.limit, totalmem()),
@@ -50,10 +50,11 @@ export function statsOf(container: Container, before: Sample, version: 1 | 2): {
   return { sample, answer }
 }
 
-const emptyBlkio = {
-  io_service_bytes_recursive: null as object[] | null, io_serviced_recursive: null as object[] | null, io_queue_recursive: null, io_service_time_recursive: null, io_wait_time_recursive: null,
-  io_merged_recursive: null, io_time_recursive: null, sectors_recursive: null,
-}
+/** All of blkio_stats; what a cgroup version does not count is null, and what this kernel does not is an empty list. */
+const blkioOf = (all: object[] | null, counted: { io_service_bytes_recursive?: object[], io_serviced_recursive?: object[] } = {}): object => ({
+  io_service_bytes_recursive: all, io_serviced_recursive: all, io_queue_recursive: all, io_service_time_recursive: all, io_wait_time_recursive: all,
+  io_merged_recursive: all, io_time_recursive: all, sectors_recursive: all, ...counted,
+})
 
 function networksOf(pid: number): object {
   const networks: Record<string, object> = {}

@@ -55,7 +55,7 @@ function ioEntries(path: string): IoEntry[] {
   const entries: IoEntry[] = []
   for (const line of read(path).split('\n')) {
     const match = /^(\d+):(\d+) (\w+) (\d+)$/.exec(line)
-    if (match) entries.push({ major: Number(match[1]), minor: Number(match[2]), op: match[3]!.toLowerCase(), value: Number(match[4]) })
+    if (match) entries.push({ major: Number(match[1]), minor: Number(match[2]), op: match[3]!, value: Number(match[4]) })
   }
   return entries
 }
