@@ -170,3 +170,15 @@ test('every command has a help', () => {
     assert.match(berth(word, '--help').out, new RegExp(`^Usage:  berth ${word} `))
   }
 })
+
+test('system df shows each thing', () => {
+  berth('run', '--name', 'sized', '-v', 'sized:/v', 'starter', 'sh', '-c', 'echo 12345 > /file; echo 1234567 > /v/file')
+  const lines = berth('system', 'df', '-v').out.split('\n')
+  const row = (begin: string, after: string): string[] => lines.slice(lines.indexOf(after)).find((line) => line.startsWith(begin))!.split(/ {2,}/)
+  assert.equal(row('starter', 'Images space usage:').at(-1), '1')
+  assert.ok(lines.some((line) => /^[0-9a-f]{12} +starter +"sh -c .* 1 +6B .* Exited \(0\) .* sized$/.test(line)), lines.join('\n'))
+  assert.deepEqual(row('sized', 'Local Volumes space usage:'), ['sized', '1', '8B'])
+  assert.equal(berth('system', 'df', '-v', '--format', '{{range .Volumes}}{{.Name}} {{.Size}};{{end}}').out, 'sized 8B;\n')
+  berth('rm', '-v', 'sized')
+  berth('volume', 'rm', 'sized')
+})

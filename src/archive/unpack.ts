@@ -1,11 +1,11 @@
-import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync, writeSync } from 'node:fs'
+import { closeSync, fchmodSync, fchownSync, ftruncateSync, readdirSync } from 'node:fs'
 import { createHash, type Hash } from 'node:crypto'
 import { invalid, system } from '../lib/errors.ts'
 import { hostIdOf, rootOf, type IdMaps } from '../lib/idmap.ts'
 import { Room } from '../lib/room.ts'
 import { syscall } from '../sys/ffi.ts'
 import { errno, errnoError, strerror } from '../sys/errno.ts'
-import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt } from '../sys/fs.ts'
+import { O_CLOEXEC, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFMT, fileTypes, makeDevice, openInRoot, setAttribute, statusAt, writeAt } from '../sys/fs.ts'
 import { nr } from '../sys/syscalls.ts'
 import { actAs } from '../sys/usernamespace.ts'
 import { decompressed, type Bytes } from './bytes.ts'
@@ -310,7 +310,7 @@ class Tree implements Disposable {
       let at = 0
       const write = (piece: Buffer): void => {
         this.#room?.take(piece.length)
-        for (let done = 0; done < piece.length;) done += writeSync(fd, piece, done, piece.length - done, at + done)
+        for (let done = 0; done < piece.length;) done += writeAt(fd, piece.subarray(done), at + done)
         at += piece.length
       }
       if (entry.sparse) {

@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from 'node:fs'
+import { codeOf } from '../lib/errors.ts'
 import { must, syscall } from './ffi.ts'
 import { errno, errnoError } from './errno.ts'
 import { nr } from './syscalls.ts'
@@ -139,6 +140,17 @@ export function statusAt(directory: number, name: string): Status | number {
     size: Number(b.readBigUInt64LE(40)), seconds: Number(b.readBigInt64LE(112)), nanoseconds: b.readUInt32LE(120),
     major: b.readUInt32LE(128), minor: b.readUInt32LE(132), device: `${b.readUInt32LE(136)}:${b.readUInt32LE(140)}`,
     mount: b.readUInt32LE(0) & STATX_MNT_ID ? Number(b.readBigUInt64LE(144)) : 0,
+  }
+}
+
+/** Writes at a place in a file (pwrite(2)). Returns how many bytes; its errors say what is wrong, also where a quota is
+ * exceeded, which Node does not know. */
+export function writeAt(fd: number, data: Buffer, position: number): number {
+  try {
+    return writeSync(fd, data, 0, data.length, position)
+  } catch (error) {
+    if (codeOf(error) !== 'UNKNOWN') throw error
+    return must('write', nr('pwrite64'), fd, data, data.length, position)
   }
 }
 

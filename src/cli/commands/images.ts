@@ -5,9 +5,9 @@ import { command } from '../command.ts'
 import { ellipsis, filtersOf, formatFlag, goTime, printListing, type Row } from '../format/table.ts'
 import { imagePath, splitTag } from '../targets.ts'
 
-interface Summary { Id: string, RepoTags: string[] | null, RepoDigests: string[] | null, Created: number, Size: number, SharedSize: number, Containers: number, Labels: Record<string, string> | null }
+export interface ImageSummary { Id: string, RepoTags: string[] | null, RepoDigests: string[] | null, Created: number, Size: number, SharedSize: number, Containers: number, Labels: Record<string, string> | null }
 
-const imageHeads = { ID: 'IMAGE ID', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', SharedSize: 'SHARED SIZE', UniqueSize: 'UNIQUE SIZE', VirtualSize: 'SIZE' }
+export const imageHeads = { ID: 'IMAGE ID', CreatedSince: 'CREATED', CreatedAt: 'CREATED AT', SharedSize: 'SHARED SIZE', UniqueSize: 'UNIQUE SIZE', VirtualSize: 'SIZE' }
 
 export const images = command({
   usage: '[REPOSITORY[:TAG]]',
@@ -23,9 +23,9 @@ export const images = command({
   async run({ args: [name], flags, session, console }) {
     const client = await session.client()
     const filters = [...flags.filter, ...(name ? [`reference=${name}`] : [])]
-    const list = await client.json<Summary[]>('GET', '/images/json', { query: { all: flags.all, filters: filtersOf(filters) } })
+    const list = await client.json<ImageSummary[]>('GET', '/images/json', { query: { all: flags.all, filters: filtersOf(filters) } })
     const whole = flags['no-trunc']
-    const rows = list.flatMap((image) => rowsOf(image, whole, flags.digests))
+    const rows = list.flatMap((image) => imageRows(image, whole, flags.digests))
     if (flags.quiet && !flags.format) return rows.forEach(({ ID }) => console.print(String(ID)))
     const columns = ['Repository', 'Tag', ...(flags.digests ? ['Digest'] : []), 'ID', 'CreatedSince', 'Size']
     printListing(console, rows, { format: flags.format || session.config.imagesFormat || '', columns, heads: imageHeads })
@@ -33,7 +33,7 @@ export const images = command({
 })
 
 /** A row for each tag, and, where digests are asked for, for each digest without one. */
-function rowsOf(image: Summary, whole: boolean, digests: boolean): Row[] {
+export function imageRows(image: ImageSummary, whole: boolean, digests: boolean): Row[] {
   const common = {
     ID: whole ? image.Id : shortId(image.Id), CreatedSince: `${humanDuration(Date.now() - image.Created * 1000)} ago`, CreatedAt: goTime(image.Created), Size: humanSize(image.Size), VirtualSize: humanSize(image.Size),
     Containers: image.Containers < 0 ? 'N/A' : String(image.Containers), SharedSize: image.SharedSize < 0 ? 'N/A' : humanSize(image.SharedSize), UniqueSize: image.SharedSize < 0 ? 'N/A' : humanSize(image.Size - image.SharedSize),

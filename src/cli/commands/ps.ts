@@ -5,12 +5,12 @@ import { shortId } from '../../lib/ids.ts'
 
 interface Port { IP?: string, PrivatePort: number, PublicPort?: number, Type: string }
 interface Mount { Type: string, Name?: string, Source: string }
-interface Summary {
+export interface ContainerSummary {
   Id: string, Names: string[], Image: string, ImageID: string, Command: string, Created: number, Ports: Port[], Labels: Record<string, string> | null, State: string, Status: string
   SizeRw?: number, SizeRootFs?: number, Mounts: Mount[], NetworkSettings?: { Networks: Record<string, unknown> }
 }
 
-export const heads = {
+export const containerHeads = {
   ID: 'CONTAINER ID', RunningFor: 'CREATED', CreatedAt: 'CREATED AT', LocalVolumes: 'LOCAL VOLUMES',
 }
 
@@ -32,16 +32,16 @@ export const ps = command({
     const limit = flags.latest ? 1 : flags.last
     const format = flags.format || session.config.psFormat || ''
     const size = flags.size || /\.Size\b/.test(format)
-    const list = await client.json<Summary[]>('GET', '/containers/json', { query: { all: flags.all, limit: limit > 0 ? limit : undefined, size, filters: filtersOf(flags.filter) } })
+    const list = await client.json<ContainerSummary[]>('GET', '/containers/json', { query: { all: flags.all, limit: limit > 0 ? limit : undefined, size, filters: filtersOf(flags.filter) } })
     const whole = flags['no-trunc']
     if (flags.quiet && !flags.format) return list.forEach(({ Id }) => console.print(whole ? Id : shortId(Id)))
     const columns = ['ID', 'Image', 'Command', 'RunningFor', 'Status', 'Ports', 'Names', ...(flags.size ? ['Size'] : [])]
-    printListing(console, list.map((container) => rowOf(container, whole)), { format, columns, heads })
+    printListing(console, list.map((container) => containerRow(container, whole)), { format, columns, heads: containerHeads })
   },
 })
 
 /** The columns of a container. */
-function rowOf(container: Summary, whole: boolean): Row {
+export function containerRow(container: ContainerSummary, whole: boolean): Row {
   const names = container.Names.map((name) => name.replace(/^\//, ''))
   const command = whole ? container.Command : ellipsis(container.Command, 20)
   const image = container.Image.startsWith('sha256:') && !whole ? shortId(container.Image) : container.Image

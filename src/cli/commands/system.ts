@@ -1,8 +1,8 @@
 import { BERTH_VERSION, API_VERSION } from '../../api/version.ts'
-import { binarySize, humanSize } from '../../lib/units.ts'
+import { binarySize } from '../../lib/units.ts'
 import { messageOf } from '../../lib/errors.ts'
 import { command } from '../command.ts'
-import { formatFlag, printListing, templateOf, type Row } from '../format/table.ts'
+import { templateOf } from '../format/table.ts'
 import { goJson } from '../../lib/template.ts'
 
 const format = { type: 'string', short: 'f', help: "Format output using a custom template: 'json', or a Go template 'TEMPLATE'" } as const
@@ -55,40 +55,3 @@ export const info = command({
     for (const warning of facts.Warnings ?? []) console.complain(warning)
   },
 })
-
-interface Usage {
-  LayersSize: number
-  Images: { Id: string, Size: number, SharedSize: number, Containers: number }[] | null
-  Containers: { State: string, SizeRw?: number }[] | null
-  Volumes: { UsageData?: { Size: number, RefCount: number } }[] | null
-  BuildCache: { Size: number, InUse: boolean }[] | null
-}
-
-export const df = command({
-  usage: '',
-  args: [0, 0],
-  flags: { format: formatFlag },
-  async run({ flags, session, console }) {
-    const usage = await (await session.client()).json<Usage>('GET', '/system/df')
-    printListing(console, usageRows(usage), { format: flags.format, columns: ['Type', 'TotalCount', 'Active', 'Size', 'Reclaimable'], heads: { TotalCount: 'TOTAL' } })
-  },
-})
-
-function usageRows({ LayersSize, Images, Containers, Volumes, BuildCache }: Usage): Row[] {
-  const sum = (numbers: number[]): number => numbers.reduce((total, number) => total + number, 0)
-  const row = (Type: string, total: number, active: number, size: number, free: number): Row => ({
-    Type, TotalCount: String(total), Active: String(active), Size: humanSize(size), Reclaimable: `${humanSize(free)}${size > 0 ? ` (${Math.floor(free / size * 100)}%)` : ''}`,
-  })
-  const images = Images ?? []
-  const containers = Containers ?? []
-  const volumes = Volumes ?? []
-  const cache = BuildCache ?? []
-  const used = sum(images.filter(({ Containers: count }) => count > 0).map(({ Size }) => Size))
-  const isUp = ({ State }: { State: string }): boolean => ['running', 'paused', 'restarting'].includes(State)
-  return [
-    row('Images', images.length, images.filter(({ Containers: count }) => count > 0).length, LayersSize, Math.max(0, LayersSize - used)),
-    row('Containers', containers.length, containers.filter(isUp).length, sum(containers.map(({ SizeRw }) => SizeRw ?? 0)), sum(containers.filter((container) => !isUp(container)).map(({ SizeRw }) => SizeRw ?? 0))),
-    row('Local Volumes', volumes.length, volumes.filter(({ UsageData }) => (UsageData?.RefCount ?? 0) > 0).length, sum(volumes.map(({ UsageData }) => UsageData?.Size ?? 0)), sum(volumes.filter(({ UsageData }) => !UsageData?.RefCount).map(({ UsageData }) => UsageData?.Size ?? 0))),
-    row('Build Cache', cache.length, cache.filter(({ InUse }) => InUse).length, sum(cache.map(({ Size }) => Size)), sum(cache.filter(({ InUse }) => !InUse).map(({ Size }) => Size))),
-  ]
-}
