@@ -144,7 +144,7 @@ async function whatOf({ type = '', device = '', o = '' }: Readonly<Record<string
   if (/^(nfs|nfs4|cifs)$/.test(type)) {
     const at = left.findIndex((option) => option.startsWith('addr='))
     const name = left[at]?.slice('addr='.length)
-    if (name && !isIP(name)) left[at] = `addr=${(await lookup(name)).address}`
+    if (name && !isIP(name)) left[at] = `addr=${(await lookup(name, { order: 'ipv4first' })).address}`
   }
   what.data = left.join(',')
   return what
