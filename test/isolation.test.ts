@@ -119,11 +119,17 @@ test('a bind mount is read-only with all that is below it', () => {
 })
 
 test('options that there are not, and that contradict one another, are refused before anything is made', async () => {
+  await daemon.call('POST', '/containers/create?name=lends', { Image: 'starter', Cmd: ['sleep', '1000'], Hostname: 'lender' })
+  await daemon.call('POST', '/containers/lends/start')
   const cases: [object, RegExp][] = [
     [{ HostConfig: { Tmpfs: { '/t': 'bad=option' } } }, /invalid tmpfs option \["bad" "option"\]/],
     [{ HostConfig: { Tmpfs: { t: '' } } }, /invalid mount path: 't' mount path must be absolute/],
     [{ HostConfig: { UTSMode: 'host' }, Hostname: 'own' }, /conflicting options: hostname and the UTS mode/],
     [{ HostConfig: { NetworkMode: 'none' }, NetworkingConfig: { EndpointsConfig: { host: {} } } }, /Container cannot be connected to network endpoints: none, host/],
+    [{ HostConfig: { NetworkMode: 'none' }, NetworkingConfig: { EndpointsConfig: { none: { IPAMConfig: { IPv4Address: '10.0.0.1' } } } } }, /user specified IP address is supported on user defined networks only/],
+    [{ HostConfig: { NetworkMode: 'container:lends' }, Hostname: 'own' }, /conflicting options: hostname and the network mode/],
+    [{ HostConfig: { NetworkMode: 'container:lends', Dns: ['1.1.1.1'] } }, /conflicting options: dns and the network mode/],
+    [{ HostConfig: { NetworkMode: 'container:lends', ExtraHosts: ['a:1.2.3.4'] } }, /conflicting options: custom host-to-IP mapping and the network mode/],
     [{ HostConfig: { CpusetMems: '99' } }, /Requested memory nodes are not available - requested 99, available: 0/],
     [{ HostConfig: { StorageOpt: { sizzle: '1G' } } }, /Unknown option sizzle/],
   ]
@@ -132,6 +138,8 @@ test('options that there are not, and that contradict one another, are refused b
     assert.equal(status, 400)
     assert.match(said.message, message)
   }
+  assert.equal((await daemon.run({ Cmd: ['hostname'], HostConfig: { NetworkMode: 'container:lends' } })).logs, 'lender\n')
+  await daemon.call('DELETE', '/containers/lends?force=1')
 })
 
 test('what is asked of a security module that the kernel has not is discarded, with a warning', async () => {

@@ -46,9 +46,14 @@ export function membershipsOf(deps: ContainerDeps, config: ContainerConfig, host
   if (!hasNetworks(mode)) {
     if (mode.startsWith('container:')) {
       if (published) throw invalid('conflicting options: port publishing and the container type network mode')
+      if (config.Hostname) throw invalid('conflicting options: hostname and the network mode')
+      if (host.Dns.length) throw invalid('conflicting options: dns and the network mode')
+      if (host.ExtraHosts?.length) throw invalid('conflicting options: custom host-to-IP mapping and the network mode')
       if (host.Links?.length) throw invalid('conflicting options: container type network can\'t be used with links. This would result in undefined behavior')
     }
     if (mode === 'host' && published) warnings.push('Published ports are discarded when using host network mode')
+    if (config.MacAddress && mode !== 'none') throw invalid('conflicting options: mac-address and the network mode')
+    if (Object.values(asked).some((body) => body?.IPAMConfig?.IPv4Address || body?.IPAMConfig?.IPv6Address)) throw invalid('user specified IP address is supported on user defined networks only')
     const others = Object.keys(asked).filter((name) => name !== mode && name !== 'default')
     if (others.length) throw invalid(`Container cannot be connected to network endpoints: ${[mode, ...others].join(', ')}`)
     if (host.Links?.length && mode === 'host') throw invalid('conflicting options: host type networking can\'t be used with links. This would result in undefined behavior')

@@ -46,6 +46,10 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const remap = remapOf(deps, record.host)
     const mounts = await enterMounts(deps, record)
     deps.failpoint('start.mounts')
+    if (record.host.NetworkMode.startsWith('container:')) {
+      const { Hostname, Domainname } = deps.containers.resolve(record.host.NetworkMode.slice('container:'.length)).record.config
+      Object.assign(record.config, { Hostname, Domainname }) // as in the files of names, which are the other's
+    }
     const spec = buildSpec({
       record, mounts, user, facts: deps.facts, remap, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
     })
@@ -114,7 +118,7 @@ function joinedOf(deps: ContainerDeps, { host }: ContainerRecord): Joined {
     if (!mode.startsWith('container:')) return
     const other = deps.containers.resolve(mode.slice(10))
     if (!other.process) throw conflict(`cannot join ${what} of a non running container: ${other.id}`)
-    if (kind === 'ipc' && !/^(shareable$|container:)/.test(other.record.host.IpcMode)) throw conflict(`can't join IPC of container ${mode.slice(10)}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`)
+    if (kind === 'ipc' && !/^(shareable$|container:)/.test(other.record.host.IpcMode)) throw conflict(`can't join IPC of container ${other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`)
     joined[kind] = other.process.pid
     // a namespace belongs to a user namespace: who shares the one shares the other
     if (remapOf(deps, host) && remapOf(deps, other.record.host)) joined.user = other.process.pid
