@@ -5,8 +5,9 @@ import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { findCgroupTrees } from '../src/libcontainer/cgroups/cgroup.ts'
+import { weightOfShares } from '../src/libcontainer/cgroups/v2.ts'
 import { splitDevice } from '../src/sys/fs.ts'
-import { TestDaemon } from './daemon.ts'
+import { TestDaemon, until } from './daemon.ts'
 
 const daemon = new TestDaemon()
 before(async () => {
@@ -90,6 +91,53 @@ test('memory limits are kept, changed and told', onlyV1, () => {
   assert.equal(killed.code, 137)
   assert.equal(berth('inspect', '-f', '{{.State.OOMKilled}} {{.State.ExitCode}}', 'killed').out, 'true 137\n')
   berth('rm', 'killed')
+})
+
+/** The limits of a container as its control files have them, of either version. */
+function limitsOf(name: string): Record<string, string> {
+  const id = berth('inspect', '-f', '{{.Id}}', name).out.trim()
+  const read = (controller: string, file: string): string => readFileSync(join(trees.trees.get(trees.version === 1 ? controller : 'unified')!, 'berth', id, file), 'utf8').trim()
+  if (trees.version === 2) {
+    const [quota, period] = read('', 'cpu.max').split(' ')
+    return { memory: read('', 'memory.max'), swap: String(Number(read('', 'memory.max')) + Number(read('', 'memory.swap.max'))), reservation: read('', 'memory.low'), shares: read('', 'cpu.weight'), quota: quota!, period: period!, cpus: read('', 'cpuset.cpus'), mems: read('', 'cpuset.mems'), pids: read('', 'pids.max') }
+  }
+  return {
+    memory: read('memory', 'memory.limit_in_bytes'), swap: read('memory', 'memory.memsw.limit_in_bytes'), reservation: read('memory', 'memory.soft_limit_in_bytes'), shares: read('cpu', 'cpu.shares'),
+    quota: read('cpu', 'cpu.cfs_quota_us'), period: read('cpu', 'cpu.cfs_period_us'), cpus: read('cpuset', 'cpuset.cpus'), mems: read('cpuset', 'cpuset.mems'), pids: read('pids', 'pids.max'),
+  }
+}
+
+test('every limit of a container that runs is changed, and kept', () => {
+  assert.equal(berth('run', '-d', '--name', 'changed', '-m', '32m', '--memory-swap', '48m', 'starter', 'sleep', '1000').err, '')
+  const wanted = (shares: number): Record<string, string> => ({ memory: String(64 << 20), swap: String(96 << 20), reservation: String(40 << 20), shares: String(shares), quota: '20000', period: '50000', cpus: '0', mems: '0', pids: '77' })
+  const changes = [['-m', '64m', '--memory-swap', '96m'], ['--memory-reservation', '40m'], ['--cpu-shares', '512'], ['--cpu-period', '50000', '--cpu-quota', '20000'], ['--cpuset-cpus', '0'], ['--cpuset-mems', '0'], ['--pids-limit', '77']]
+  for (const flags of changes) assert.deepEqual(berth('update', ...flags, 'changed'), { code: 0, out: 'changed\n', err: '' })
+  const expected = wanted(trees.version === 1 ? 512 : weightOfShares(512))
+  assert.deepEqual(limitsOf('changed'), expected)
+  berth('restart', '-t', '0', 'changed')
+  assert.deepEqual(limitsOf('changed'), expected)
+  assert.equal(berth('update', '--pids-limit', '-1', 'changed').code, 0)
+  assert.equal(limitsOf('changed')['pids'], 'max')
+  assert.match(berth('update', '--cpus', '1', 'changed').err, /Conflicting options: Nano CPUs and CPU Period cannot both be set/)
+  assert.match(berth('update', '-m', '128m', 'changed').err, /Memory limit should be smaller than already set memoryswap limit/)
+  assert.match(berth('update', '--restart', 'always:3', 'changed').err, /maximum retry count can only be used with 'on-failure'/)
+  assert.equal(limitsOf('changed')['memory'], String(64 << 20))
+  berth('rm', '-f', 'changed')
+})
+
+test('stats of a container agree with what it does, on either version', async () => {
+  assert.equal(berth('run', '-d', '--name', 'seen', '-m', '64m', '--pids-limit', '50', 'starter', 'sh', '-c', 'dd if=/dev/zero of=/dev/shm/x bs=1M count=8; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; touch /done; exec sleep 1000').err, '')
+  await until('it has worked', () => berth('exec', 'seen', 'cat', '/done').code === 0)
+  const { body } = await daemon.call('GET', '/containers/seen/stats?stream=0')
+  assert.deepEqual([body.pids_stats, body.memory_stats.limit, body.name], [{ current: 1, limit: 50 }, 64 << 20, '/seen'])
+  assert.ok(body.memory_stats.usage > 8 << 20 && body.memory_stats.usage < 64 << 20, `${body.memory_stats.usage}`)
+  const { cpu_usage: usage, system_cpu_usage: all, online_cpus: cpus } = body.cpu_stats
+  assert.ok(usage.total_usage > 10e6 && usage.usage_in_usermode + usage.usage_in_kernelmode <= usage.total_usage * 1.5 && all > usage.total_usage && cpus === availableParallelism(), JSON.stringify(body.cpu_stats))
+  assert.ok(body.precpu_stats.cpu_usage.total_usage <= usage.total_usage && Date.parse(body.preread) < Date.parse(body.read))
+  const names = trees.version === 1 ? ['cache', 'rss', 'mapped_file', 'total_inactive_file', 'hierarchical_memory_limit'] : ['anon', 'file', 'shmem', 'inactive_file', 'pgfault', 'slab']
+  for (const name of names) assert.equal(typeof body.memory_stats.stats[name], 'number', name)
+  assert.ok(body.networks.eth0.rx_bytes >= 0)
+  berth('rm', '-f', 'seen')
 })
 
 test('stats agree with the control files', onlyV1, async () => {

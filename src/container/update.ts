@@ -20,7 +20,6 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
   }
   const given = Object.fromEntries(Object.entries(asked).filter(([, value]) => value !== 0 && value !== '' && value !== null && value !== undefined && !(Array.isArray(value) && value.length === 0)))
   const next = { ...host, ...given, ...(RestartPolicy?.Name && { RestartPolicy }) }
-  if (typeof next.PidsLimit === 'number' && next.PidsLimit < 0) next.PidsLimit = 0 // no limit
   const cannot = (why: string): Error => invalid(`Cannot update container ${container.id}: ${why}`)
   for (const [what, value] of [['Period', asked.CpuPeriod], ['Quota', asked.CpuQuota]]) if (host.NanoCpus && value) throw cannot(`Conflicting options: CPU ${what} cannot be updated as NanoCPUs has already been set`)
   if (given['Memory'] !== undefined && given['MemorySwap'] === undefined && host.MemorySwap > 0 && host.MemorySwap < next.Memory)
@@ -41,6 +40,7 @@ export async function updateContainer(deps: ContainerDeps, container: Container,
   }
   Object.assign(next, { Mounts: host.Mounts, Binds: host.Binds })
   if (container.running) container.cgroup?.update(resourcesOf(next))
+  if (typeof next.PidsLimit === 'number' && next.PidsLimit < 0) next.PidsLimit = 0 // no limit is kept as none
   container.record.host = next
   deps.containers.save(container)
   deps.events.emit('container', 'update', container.id, container.attributes())
