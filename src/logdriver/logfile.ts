@@ -75,8 +75,9 @@ export class LogFile {
   /** Compresses the file that became PATH.1 by a rotation; others may follow meanwhile. */
   async #compress(generation: number): Promise<void> {
     const temporary = `${this.path}.${generation}.gz.tmp`
+    const source = createReadStream('', { fd: openSync(`${this.path}.1`, 'r') }) // at once: in a moment another file has its name
     try {
-      await pipeline(createReadStream(`${this.path}.1`), createGzip(), createWriteStream(temporary, { mode: 0o640 }))
+      await pipeline(source, createGzip(), createWriteStream(temporary, { mode: 0o640 }))
       const at = `${this.path}.${this.#generation - generation + 1}`
       if (!existsSync(at)) return unlinkIfThere(temporary) // it is too old by now
       renameSync(temporary, `${at}.gz`)
