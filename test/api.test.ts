@@ -60,7 +60,10 @@ before(async () => {
       Devices: [{ PathOnHost: '/dev/null', PathInContainer: '/dev/x', CgroupPermissions: 'rwm' }], Sysctls: { 'net.ipv4.ip_forward': '1' }, ExtraHosts: ['a:1.2.3.4'], Dns: ['1.1.1.1'], PidsLimit: 50, NanoCpus: 500_000_000, ReadonlyRootfs: true, Init: true, ShmSize: 1 << 20, GroupAdd: ['10'],
     },
   })).body.Id
-  for (const id of [running, stopped, rich]) assert.equal((await daemon.call('POST', `/containers/${id}/start`)).status, 204)
+  for (const id of [running, stopped, rich]) {
+    const { status, text } = await daemon.call('POST', `/containers/${id}/start`)
+    assert.equal(status, 204, text)
+  }
   await until('it is checked', async () => (await daemon.call('GET', `/containers/${rich}/json`)).body.State.Health.Status === 'healthy')
   await daemon.call('POST', `/containers/${stopped}/wait`)
 })

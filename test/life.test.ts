@@ -309,6 +309,7 @@ function held(): Record<string, unknown> {
 
 test('fifty containers live as the model says, by four clients, and through the engine\'s death', { timeout: 300_000 }, async (t) => {
   const none = held()
+  const resident = (): number => Math.round(Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${host.pid}/status`, 'utf8'))![1]) / 1024)
   const descriptors = (): number => readdirSync(`/proc/${host.pid}/fd`).length
   for (let round = 0; round < ROUNDS; round++) {
     const clients = Promise.all(Array.from({ length: CLIENTS }, () => client(STEPS)))
@@ -320,6 +321,7 @@ test('fifty containers live as the model says, by four clients, and through the 
       await host.start()
     } else await clients
     await compareAll()
+    t.diagnostic(`${steps} steps: ${descriptors()} descriptors, ${resident()} MB`)
     if (round === 2) {
       // what was stopped goes with one request, and only that
       expect(await call('POST', '/containers/prune'), 200)
