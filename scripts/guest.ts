@@ -41,7 +41,7 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev; mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm; mount -t tmpfs run /run; ln -s /proc/self/fd /dev/fd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup; mount -t securityfs security /sys/kernel/security; mount -o remount,rw /
-modprobe -a overlay loop; cd /work; uname -a
+modprobe -a overlay loop; ip link set lo up; cd /work; uname -a
 ${command}; echo "guest: status $?"
 sync; echo o > /proc/sysrq-trigger; sleep 60
 `, { mode: 0o755 })
