@@ -5,7 +5,8 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { setAttribute } from '../src/sys/fs.ts'
-import { TestDaemon, until } from './daemon.ts'
+import { TRAILER } from '../src/archive/tar.ts'
+import { TestDaemon, fileEntry, until } from './daemon.ts'
 
 const daemon = new TestDaemon()
 const { ok, refused } = daemon
@@ -98,4 +99,32 @@ test('downloads that are broken off leave nothing open', async () => {
   assert.equal((await daemon.call('GET', '/containers/broken/archive?path=/large')).text.length > 64 << 20, true)
   assert.deepEqual((await daemon.call('GET', '/jobs')).body.filter(({ name }: { name: string }) => name === 'container.copy-out'), [])
   ok('rm', '-f', 'broken')
+})
+
+test('copies stay in a container that swaps directories for links meanwhile', { timeout: 60_000 }, async () => {
+  const outside = join(daemon.directory, 'outside')
+  mkdirSync(outside)
+  writeFileSync(join(outside, 'secret'), 'of the host')
+  // the way from any root to that directory, should somebody follow a link there
+  const away = `/../../../../../../../..${outside}`
+  ok('run', '-d', '--name', 'swaps', 'starter', 'sh', '-c', `while :; do mkdir -p /swap; echo inside > /swap/secret; rm -rf /swap; ln -s ${away} /swap; rm /swap; ln -s /proc/1/root${outside} /swap; rm /swap; done`)
+  const { body } = await daemon.call('GET', '/containers/swaps/json')
+  const planted = Buffer.concat([fileEntry('swap/planted', 'x'), fileEntry('planted', 'x'), TRAILER])
+  let seen = 0
+  for (let round = 0; round < 150; round++) {
+    const asked = [['GET', '/swap/secret'], ['GET', '/swap/.'], ['PUT', '/'], ['PUT', '/swap'], ['HEAD', '/swap/secret']] as const
+    // what goes while it is read is an answer that is cut off
+    const answers = await Promise.all(asked.map(([method, path]) => daemon.call(method, `/containers/${body.Id}/archive?path=${path}`, method === 'PUT' ? planted : undefined).catch(() => undefined)))
+    for (const answer of answers) assert.ok(!answer?.text.includes('of the host'), 'what is outside was read')
+    if (answers[0]?.status === 200) seen++
+    assert.deepEqual(readdirSync(outside), ['secret'])
+  }
+  assert.ok(seen > 0, 'the file was never there')
+  ok('rm', '-f', 'swaps')
+  // nor does one that does not run get out
+  ok('run', '--name', 'linked', 'starter', 'sh', '-c', `ln -s ${away} /swap`)
+  assert.notEqual((await daemon.call('PUT', '/containers/linked/archive?path=/swap', planted)).status, 200)
+  assert.equal((await daemon.call('GET', '/containers/linked/archive?path=/swap/secret')).status, 404)
+  assert.deepEqual(readdirSync(outside), ['secret'])
+  ok('rm', 'linked')
 })

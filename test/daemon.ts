@@ -6,6 +6,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { encodeEntry, paddedSize } from '../src/archive/tar.ts'
 
 const root = new URL('..', import.meta.url).pathname
 
@@ -158,6 +159,12 @@ export class TestDaemon {
 }
 
 const applets = ['sh', 'echo', 'cat', 'true', 'sleep', 'id', 'tail', 'head', 'dd', 'ls', 'false', 'date', 'mount', 'readlink', 'hostname', 'ps', 'stty', 'tty', 'touch', 'rm', 'mkdir', 'ln', 'seq', 'kill', 'env', 'pwd', 'sha256sum', 'wc', 'grep', 'stat', 'chmod', 'mknod', 'umount', 'ip', 'ping', 'nc', 'nslookup', 'httpd']
+
+/** A file as an archive has it. */
+export function fileEntry(name: string, content: string): Buffer {
+  const head = encodeEntry({ type: 'file', name, linkName: '', mode: 0o644, uid: 0, gid: 0, userName: '', groupName: '', size: content.length, mtime: { seconds: 1, nanoseconds: 0 }, major: 0, minor: 0, attributes: new Map() })
+  return Buffer.concat([head, Buffer.from(content.padEnd(paddedSize(content.length), '\0'))])
+}
 
 /** Fills a directory with a root file system of busybox. */
 export function makeStarter(tree: string): void {

@@ -5,8 +5,8 @@ import { after, before, test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { isMonitor } from '../src/execdriver/native.ts'
 import { findCgroupTrees } from '../src/libcontainer/cgroups/cgroup.ts'
-import { encodeEntry, TRAILER, paddedSize } from '../src/archive/tar.ts'
-import { until, type Answer } from './daemon.ts'
+import { TRAILER } from '../src/archive/tar.ts'
+import { fileEntry, until, type Answer } from './daemon.ts'
 import { TestHost } from './hosts.ts'
 
 /** Four clients lead the life of fifty containers by chance, each at one container at a time, and every answer must be what
@@ -80,12 +80,6 @@ async function exec(model: Model, script: string): Promise<{ out: string, code: 
   const { body } = expect(await call('POST', at(model, '/exec'), { Cmd: ['sh', '-c', script], AttachStdout: true, AttachStderr: true }), 201)
   const { text } = expect(await call('POST', `/exec/${body.Id}/start`, { Detach: false, Tty: false }), 200)
   return { out: plain(text), code: (await call('GET', `/exec/${body.Id}/json`)).body.ExitCode }
-}
-
-/** An archive of one file. */
-function archiveOf(name: string, content: string): Buffer {
-  const entry = encodeEntry({ type: 'file', name, linkName: '', mode: 0o644, uid: 0, gid: 0, userName: '', groupName: '', size: content.length, mtime: { seconds: 1, nanoseconds: 0 }, major: 0, minor: 0, attributes: new Map() })
-  return Buffer.concat([entry, Buffer.from(content.padEnd(paddedSize(content.length), '\0')), TRAILER])
 }
 
 /** The content of the one small file that is in an archive. */
@@ -190,7 +184,7 @@ const acts: Record<string, (model: Model) => Promise<void>> = {
   },
   async copyIn(model) {
     const [name, content, volume] = [pick(['a', 'b', 'c']), word(), random() < 0.5]
-    expect(await call('PUT', at(model, `/archive?path=${volume ? '/volume' : '/'}`), archiveOf(name, content)), 200);
+    expect(await call('PUT', at(model, `/archive?path=${volume ? '/volume' : '/'}`), Buffer.concat([fileEntry(name, content), TRAILER])), 200);
     (volume ? model.volume : model.files).set(name, content)
   },
   async copyOut(model) {
