@@ -80,7 +80,7 @@ const requests: [string, string, () => string, object?][] = [
   ['POST', '/networks/create', () => '/networks/create', { Name: 'made', IPAM: { Config: [{ Subnet: '10.99.0.0/24', IPRange: '10.99.0.128/25', Gateway: '10.99.0.1', AuxiliaryAddresses: { a: '10.99.0.5' } }] }, Options: { 'com.docker.network.driver.mtu': '1400' }, Labels: { a: 'b' } }],
   ['POST', '/volumes/create', () => '/volumes/create', { Name: 'made', Labels: { a: 'b' }, DriverOpts: { type: 'tmpfs', device: 'tmpfs', o: 'size=1m' } }], ['GET', '/volumes', () => '/volumes'], ['GET', '/volumes/{name}', () => '/volumes/named'], ['POST', '/volumes/prune', () => '/volumes/prune?filters={"all":["true"]}'],
   ['GET', '/networks', () => '/networks'], ['GET', '/networks/{id}', () => '/networks/bridge'], ['GET', '/networks/{id}', () => '/networks/made'], ['POST', '/networks/prune', () => '/networks/prune'],
-  ['POST', '/commit', () => `/commit?container=${stopped}&repo=made`, {}], ['DELETE', '/images/{name}', () => '/images/made'], ['POST', '/containers/prune', () => '/containers/prune'], ['POST', '/images/prune', () => '/images/prune'],
+  ['POST', '/commit', () => `/commit?container=${stopped}&repo=made`, {}], ['DELETE', '/images/{name}', () => '/images/made'], ['POST', '/containers/prune', () => '/containers/prune'], ['POST', '/images/prune', () => '/images/prune'], ['POST', '/build/prune', () => '/build/prune'],
 ]
 
 for (const [method, path, url, body] of requests) {

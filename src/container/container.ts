@@ -14,6 +14,8 @@ export class Container {
   readonly output = new OutputHub()
   readonly stdin = new Stdin()
   process: LiveProcess | undefined
+  /** When its process began, by the clock that never jumps (performance.now()). */
+  began = 0
   cgroup: Cgroup | undefined
   log: LogDriver | undefined
   /** Answers its questions for names, on networks that have them. */

@@ -19,18 +19,18 @@ export function watchHealth(deps: ContainerDeps, container: Container, { resume 
   if (!plan) return
   const { state } = container.record
   state.health = resume && state.health ? state.health : { status: 'starting', failingStreak: 0, log: state.health?.log ?? [] }
-  const began = Date.parse(state.startedAt)
   let stopped = false
   let timer: NodeJS.Timeout | undefined
   const abort = new AbortController()
-  const inStartPeriod = (at: number): boolean => container.record.state.health?.status === 'starting' && at - began < plan.startPeriod
+  const inStartPeriod = (at: number): boolean => container.record.state.health?.status === 'starting' && at - container.began < plan.startPeriod
   const next = (): void => {
-    timer = setTimeout(() => void check(), inStartPeriod(Date.now()) ? plan.startInterval : plan.interval)
+    timer = setTimeout(() => void check(), inStartPeriod(performance.now()) ? plan.startInterval : plan.interval)
   }
   const check = async (): Promise<void> => {
+    const at = performance.now()
     const result = await probe(deps, container, plan, abort.signal)
     if (stopped) return
-    note(deps, container, result, { retries: plan.retries, counts: !inStartPeriod(Date.parse(result.start)) })
+    note(deps, container, result, { retries: plan.retries, counts: !inStartPeriod(at) })
     next()
   }
   next()

@@ -18,6 +18,7 @@ export async function recoverContainer(deps: ContainerDeps, container: Container
   // the engine may have been killed before it could say so
   if (live && startedAt && (began === NEVER || Date.parse(began) < startedAt.getTime() - 1000)) record.state.startedAt = startedAt.toISOString()
   if (live) {
+    container.began = performance.now() - Math.max(0, Date.now() - Date.parse(record.state.startedAt))
     await openContainerLog(deps, container, { running: true })
     try {
       await restoreNetworks(deps, container, live)

@@ -13,10 +13,8 @@ const delays = new WeakMap<Container, number>()
 
 /** Decides by the restart policy whether a container that has exited starts again, and if so arranges it. */
 export function scheduleRestart(deps: ContainerDeps, container: Container, exitCode: number, launch: Launch): boolean {
-  const { record } = container
   if (!shouldRestart(container, exitCode) || deps.isStopping()) return false
-  const ran = Date.now() - Date.parse(record.state.startedAt)
-  const delay = ran >= LONG_RUN ? FIRST_DELAY : Math.min((delays.get(container) ?? FIRST_DELAY / 2) * 2, MAX_DELAY)
+  const delay = performance.now() - container.began >= LONG_RUN ? FIRST_DELAY : Math.min((delays.get(container) ?? FIRST_DELAY / 2) * 2, MAX_DELAY)
   delays.set(container, delay)
   const timer = setTimeout(() => {
     container.cancelRestart = undefined

@@ -60,6 +60,7 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const live = await deps.execDriver.start({ id: record.id, spec, root, cgroup, streams: streamsOf(record), make: [{ path: '/.dockerenv' }, { path: '/etc/mtab', target: '/proc/mounts' }], network, ...(remap && { rootIdMap: { userNamespace: remap.path, ...rootOf(remap) }, owner: hostIdOf(remap.uids, user.uid) }) })
     deps.failpoint('start.started')
     record.state = { ...record.state, status: 'running', pid: live.pid, exitCode: 0, error: '', oomKilled: false, startedAt: new Date().toISOString() }
+    container.began = performance.now()
     watchHealth(deps, container)
     deps.containers.save(container)
     deps.failpoint('start.recorded')

@@ -43,6 +43,8 @@ export function systemRoutes(deps: SystemDeps): Route[] {
     { method: 'GET', path: '/version', handler: (call) => call.send(200, versionOf()) },
     { method: 'GET', path: '/info', handler: (call) => call.send(200, infoOf(deps)) },
     { method: 'GET', path: '/system/df', handler: async (call) => call.send(200, await diskUsage(deps)) },
+    // `docker system prune` asks for this too; without builds there is no cache of theirs, and nothing to delete
+    { method: 'POST', path: '/build/prune', handler: (call) => call.send(200, { CachesDeleted: [], SpaceReclaimed: 0 }) },
     { method: 'GET', path: '/events', handler: (call) => streamEvents(deps.events, call) },
     { method: 'GET', path: '/jobs', handler: (call) => call.send(200, deps.engine.jobs(call.flag('all')).map((job) => ({
       Id: job.id, Name: job.name, Subject: job.subject, Status: job.status, Started: job.started.toISOString(), Duration: job.duration, Progress: job.progress, ...(job.error && { Error: job.error }),
