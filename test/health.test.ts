@@ -18,7 +18,9 @@ after(() => daemon[Symbol.asyncDispose]())
 test('health is checked, shown and told', async () => {
   const since = Date.now() / 1000
   ok('run', '-d', '--name', 'checked', ...quick, '--health-cmd', 'echo looked; test -e /well', '-e', 'A=b', 'starter', 'sh', '-c', 'touch /well; sleep 1000')
-  assert.match(ok('ps', '--format', '{{.Status}}'), /\(health: starting\)$/)
+  ok('run', '-d', '--name', 'starting', '--health-interval', '1h', '--health-cmd', 'true', 'starter', 'sleep', '1000')
+  assert.match(ok('ps', '--format', '{{.Status}}', '-f', 'name=starting'), /\(health: starting\)$/)
+  ok('rm', '-f', 'starting')
   await healthy('checked', 'healthy')
   assert.match(ok('ps', '--format', '{{.Status}}', '-f', 'health=healthy'), /^Up .* \(healthy\)$/)
   assert.equal(ok('ps', '-q', '-f', 'health=none'), '')

@@ -21,7 +21,9 @@ const DAMAGE = new Set([11, 26])
 
 /** Whether an error is SQLITE_FULL, or SQLITE_IOERR or SQLITE_CANTOPEN, as which a full disk shows where the files beside
  * the database are made. */
-const mayBeFull = (error: unknown): boolean => [13, 10, 14].includes(((error as { errcode?: number }).errcode ?? 0) & 0xff)
+const mayBeFull = (error: unknown): boolean => [FULL, 10, 14].includes(primaryCode(error))
+const primaryCode = (error: unknown): number => ((error as { errcode?: number }).errcode ?? 0) & 0xff
+const FULL = 13
 
 /** Names and edges on SQLite: what exists, by which names it is found, and what keeps what alive. Each change is one
  * transaction, so that a crash leaves the old state or the new. Beside the database each entity has a copy in a file of
@@ -171,7 +173,9 @@ export class GraphDB {
   transaction<T>(work: () => T, options: { durable?: boolean } = {}): T {
     if (this.#depth > 0) return work()
     try {
-      return this.#change(work, options)
+      const result = this.#change(work, options)
+      this.#reserve.keep()
+      return result
     } catch (error) {
       if (!mayBeFull(error)) throw error
       try {
@@ -179,7 +183,7 @@ export class GraphDB {
         this.#makeRoom()
         return this.#change(work, options)
       } catch (again) {
-        throw mayBeFull(again) ? system('the database can\'t be written: no space left on device', again) : again
+        throw primaryCode(again) === FULL ? system('the database can\'t be written: no space left on device', again) : again
       }
     }
   }
@@ -204,7 +208,6 @@ export class GraphDB {
       this.#db.exec('COMMIT')
       for (const [id, removed] of this.#changed) this.#behind.set(id, removed ?? this.#behind.get(id))
       this.#followSoon()
-      this.#reserve.keep()
       return result
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK')

@@ -4,6 +4,8 @@ import { codeOf } from '../lib/errors.ts'
 
 /** Bytes that are kept. */
 const SIZE = 1 << 20
+/** How a full disk shows; Node has no name for EDQUOT. */
+const full = new Set(['ENOSPC', 'UNKNOWN'])
 /** Milliseconds until it is tried again to take room that was given up. */
 const PAUSE = 5000
 
@@ -28,7 +30,7 @@ export class Reserve {
       writeFileSync(this.#path, randomBytes(SIZE), { mode: 0o600 }) // a file system could compress zeros away
       this.#held = true
     } catch (error) {
-      if (codeOf(error) !== 'ENOSPC' && codeOf(error) !== 'EDQUOT') throw error
+      if (!full.has(codeOf(error) ?? '')) throw error
       truncateSync(this.#path, 0)
     }
   }
