@@ -111,7 +111,7 @@ test('copies stay in a container that swaps directories for links meanwhile', { 
   const { body } = await daemon.call('GET', '/containers/swaps/json')
   const planted = Buffer.concat([fileEntry('swap/planted', 'x'), fileEntry('planted', 'x'), TRAILER])
   let seen = 0
-  for (let round = 0; round < 150; round++) {
+  for (let round = 0; round < 150 || seen === 0; round++) {
     const asked = [['GET', '/swap/secret'], ['GET', '/swap/.'], ['PUT', '/'], ['PUT', '/swap'], ['HEAD', '/swap/secret']] as const
     // what goes while it is read is an answer that is cut off
     const answers = await Promise.all(asked.map(([method, path]) => daemon.call(method, `/containers/${body.Id}/archive?path=${path}`, method === 'PUT' ? planted : undefined).catch(() => undefined)))
@@ -119,7 +119,6 @@ test('copies stay in a container that swaps directories for links meanwhile', { 
     if (answers[0]?.status === 200) seen++
     assert.deepEqual(readdirSync(outside), ['secret'])
   }
-  assert.ok(seen > 0, 'the file was never there')
   ok('rm', '-f', 'swaps')
   // nor does one that does not run get out
   ok('run', '--name', 'linked', 'starter', 'sh', '-c', `ln -s ${away} /swap`)
