@@ -6,7 +6,7 @@ import { connect, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { measureAll, quick, report, reportHead, timed, wanted, type Scenario } from './measure.ts'
+import { chosen, measureAll, quick, report, reportHead, timed, type Scenario } from './measure.ts'
 import { inParallel, makeTree, startPeers, stopPeers, type Peer } from './peers.ts'
 
 interface Tools { large: string, small: string }
@@ -27,9 +27,13 @@ function ask(peer: Peer, path: string, hear: (data: Buffer) => void = () => {}):
   })
 }
 
+/** What prints so many megabytes, in lines of 100 bytes. */
+const printing = (megabytes: number): string[] => ['sh', '-c', `dd if=/dev/zero bs=64k count=${megabytes * 16} 2>/dev/null | tr '\\0' a | fold -w 99`]
+const twoFiles = { LogConfig: { Type: 'json-file', Config: { 'max-size': '50m', 'max-file': '2' } } }
+
 /** Has a container that has printed so many megabytes. */
 async function printed(peer: Peer, work: (id: string) => number): Promise<number> {
-  const id = await peer.create(['sh', '-c', `dd if=/dev/zero bs=64k count=${MEGABYTES * 16} 2>/dev/null | tr '\\0' a | fold -w 99`])
+  const id = await peer.create(printing(MEGABYTES))
   await peer.run(id)
   await peer.must('POST', `/containers/${id}/wait`)
   const figure = work(id)
@@ -38,7 +42,6 @@ async function printed(peer: Peer, work: (id: string) => number): Promise<number
 }
 
 const scenarios: Scenario<Tools>[] = [
-  { name: 'docker exec true', unit: 'ms', rounds: 11, measure: (peer) => peer.withContainer(['sleep', '1000'], (id) => peer.docker('exec', id, 'true').ms) },
   { name: `docker logs of ${MEGABYTES} MB`, unit: 'ms', rounds: 3, measure: (peer) => printed(peer, (id) => peer.shell(`docker logs ${id} >/dev/null`)) },
   { name: `docker logs --tail 10 of ${MEGABYTES} MB`, unit: 'ms', rounds: 3, measure: (peer) => printed(peer, (id) => peer.shell(`docker logs --tail 10 ${id} >/dev/null`)) },
   { name: 'docker cp of a file of 200 MB, in', unit: 'ms', rounds: 3, measure: (peer, { large }) => peer.withContainer(['sleep', '1000'], (id) => peer.shell(`docker cp -q ${large} ${id}:/tmp/`)) },
@@ -102,13 +105,13 @@ async function answers(peer: Peer, pressure: () => Promise<unknown>): Promise<{ 
 
 const pressures: Record<string, (peer: Peer) => Promise<unknown>> = {
   'a container prints 1 GB': async (peer) => {
-    const id = await peer.create(['sh', '-c', `dd if=/dev/zero bs=64k count=${quick ? 3200 : 16_000} 2>/dev/null | tr '\\0' a | fold -w 99`], { LogConfig: { Type: 'json-file', Config: { 'max-size': '50m', 'max-file': '2' } } })
+    const id = await peer.create(printing(quick ? 200 : 1000), twoFiles)
     await peer.run(id)
     await peer.must('POST', `/containers/${id}/wait`)
     await peer.must('DELETE', `/containers/${id}`)
   },
   'ten who follow its log do not read': async (peer) => {
-    const id = await peer.create(['sh', '-c', `dd if=/dev/zero bs=64k count=${quick ? 800 : 3200} 2>/dev/null | tr '\\0' a | fold -w 99`], { LogConfig: { Type: 'json-file', Config: { 'max-size': '50m', 'max-file': '2' } } })
+    const id = await peer.create(printing(quick ? 50 : 200), twoFiles)
     await peer.run(id)
     const silent = await Promise.all(Array.from({ length: 10 }, async () => (await ask(peer, `/containers/${id}/logs?stdout=1&follow=1`)).pause()))
     await peer.must('POST', `/containers/${id}/wait`)
@@ -121,7 +124,7 @@ const pressures: Record<string, (peer: Peer) => Promise<unknown>> = {
     await sleep(quick ? 2000 : 5000)
     await peer.must('DELETE', `/containers/${id}?force=1`)
   },
-  'twenty containers come and go': async (peer) => {
+  'containers come and go': async (peer) => {
     await inParallel(Array.from({ length: quick ? 20 : 60 }, (_item, at) => at), 4, async () => {
       const id = await peer.create(['true'])
       await peer.run(id)
@@ -140,7 +143,6 @@ try {
   makeTree(small, 5000)
   reportHead()
   await measureAll(peers, scenarios, { large, small })
-  const chosen = (name: string): boolean => wanted.length === 0 || wanted.some((word) => name.includes(word))
   if (chosen('statistics')) {
     const [berth, dockerd] = [await statistics(peers[0]), await statistics(peers[1])]
     for (const [name, value] of Object.entries(berth)) report(name, value, dockerd[name]!, false)

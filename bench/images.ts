@@ -8,10 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Agent, request, type IncomingHttpHeaders } from 'node:http'
 import { TestRegistry } from '../test/registries.ts'
-import { median, report, reportHead, timed } from './measure.ts'
+import { median, quick, report, reportHead, timed } from './measure.ts'
 import { Peer, debianTree, inParallel, makeTree } from './peers.ts'
 
-const quick = process.argv.includes('--quick')
 const rounds = quick ? 3 : 5
 const directory = mkdtempSync(join(tmpdir(), 'bench-images-'))
 

@@ -4,6 +4,9 @@ import type { Peer } from './peers.ts'
 export const quick = process.argv.includes('--quick')
 export const wanted = process.argv.slice(2).filter((word) => !word.startsWith('-'))
 
+/** Whether the command line asks for a scenario. */
+export const chosen = (name: string): boolean => wanted.length === 0 || wanted.some((word) => name.includes(word))
+
 /** One line of the report. `measure` gives a figure of one peer; where `more` is better the ratio is turned round. */
 export interface Scenario<T> { name: string, unit: string, rounds: number, more?: boolean, measure: (peer: Peer, tools: T) => Promise<number> | number }
 
@@ -30,7 +33,7 @@ export function report(name: string, berth: number, dockerd: number, more: boole
 /** Measures scenarios in turns, A B A B, and reports the medians. */
 export async function measureAll<T>(peers: readonly [Peer, Peer], scenarios: readonly Scenario<T>[], tools: T): Promise<void> {
   for (const { name, unit, rounds, more = false, measure } of scenarios) {
-    if (wanted.length && !wanted.some((word) => name.includes(word))) continue
+    if (!chosen(name)) continue
     const values: [number[], number[]] = [[], []]
     for (let round = 0; round < (quick ? Math.min(rounds, 5) : rounds); round++) for (const at of [0, 1] as const) values[at].push(await measure(peers[at], tools))
     report(`${name}, ${unit}`, median(values[0]), median(values[1]), more)

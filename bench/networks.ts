@@ -5,10 +5,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeStarter } from '../test/daemon.ts'
-import { median, report, reportHead, timed } from './measure.ts'
+import { median, quick, report, reportHead, timed } from './measure.ts'
 import { Peer, inParallel } from './peers.ts'
 
-const quick = process.argv.includes('--quick')
 const many = quick ? 60 : 300
 const seconds = quick ? 1 : 3
 /** The host's own programs, for iperf3, whose libraries the image has not. */

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { encodeEntry, paddedSize } from '../src/archive/tar.ts'
+import { isMonitor } from '../src/execdriver/native.ts'
 
 const root = new URL('..', import.meta.url).pathname
 
@@ -137,6 +138,19 @@ export class TestDaemon {
     const { code, err } = this.cli(args)
     assert.notEqual(code, 0, args.join(' '))
     return err
+  }
+
+  /** How many containers' processes run, by the kernel's word. */
+  monitors(): number {
+    const containers = join(this.directory, 'run/containers')
+    if (!existsSync(containers)) return 0 // nothing has run yet
+    return readdirSync(containers).filter((id) => {
+      try {
+        return isMonitor(Number(readFileSync(join(containers, id, 'pid'), 'utf8').split(' ')[0]))
+      } catch {
+        return false // it is gone
+      }
+    }).length
   }
 
   /** Imports a root file system of busybox as image `starter`. */

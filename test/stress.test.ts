@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
-import { readFileSync, readdirSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { isMonitor } from '../src/execdriver/native.ts'
 import { TestDaemon, type Answer } from './daemon.ts'
 
 const daemon = new TestDaemon()
@@ -28,17 +27,6 @@ const acts: Record<string, (name: string) => Promise<Answer>> = {
   },
 }
 
-/** The containers whose processes run, by the kernel's word. */
-function runningByMonitors(): number {
-  return readdirSync(join(daemon.directory, 'run/containers')).filter((id) => {
-    try {
-      return isMonitor(Number(readFileSync(join(daemon.directory, 'run/containers', id, 'pid'), 'utf8').split(' ')[0]))
-    } catch {
-      return false // it is gone
-    }
-  }).length
-}
-
 test('six clients who do what they like to the same containers get answers, and leave nothing', { timeout: 110_000 }, async () => {
   const until = Date.now() + 10_000
   const failures: string[] = []
@@ -52,7 +40,7 @@ test('six clients who do what they like to the same containers get answers, and 
   assert.deepEqual([...new Set(failures)], [])
   const { body } = await daemon.call('GET', '/containers/json?all=1')
   const up = (body as { State: string }[]).filter(({ State }) => State === 'running' || State === 'paused').length
-  assert.equal(runningByMonitors(), up)
+  assert.equal(daemon.monitors(), up)
   for (const { Id } of body) assert.ok([204, 404].includes((await daemon.call('DELETE', `/containers/${Id}?force=1`)).status))
   for (let tries = 0; tries < 100 && readdirSync(join(daemon.directory, 'run/containers')).length > 0; tries++) await new Promise((resolve) => setTimeout(resolve, 20))
   assert.deepEqual(readdirSync(join(daemon.directory, 'run/containers')), [])

@@ -45,8 +45,7 @@ function compareDirectories(before: number, after: number, path: string, walk: {
       within(before, name, (oldChild) => within(after, name, (newChild) => {
         inner = compareDirectories(oldChild, newChild, at, walk)
       }))
-      if (inner || changed(was, is) || attributesDiffer(entry(before, name), entry(after, name))) changes.splice(place, 0, { path: at, kind: 'modified' })
-      else if (changes.length > place) changes.splice(place, 0, { path: at, kind: 'modified' })
+      if (inner || changes.length > place || changed(was, is) || attributesDiffer(entry(before, name), entry(after, name))) changes.splice(place, 0, { path: at, kind: 'modified' })
     } else if (isDirectory(was) !== isDirectory(is)) {
       changes.push({ path: at, kind: 'modified' })
       if (isDirectory(is)) within(after, name, (child) => addAll(child, at, changes))
@@ -79,8 +78,8 @@ const buffers = [Buffer.alloc(64 << 10), Buffer.alloc(64 << 10)] as const
 function contentsDiffer(before: number, after: number, name: string): boolean {
   const fds = [before, after].map((directory) => syscall(nr('openat'), directory, bytes(name), O_NOFOLLOW | O_CLOEXEC))
   try {
+    if (fds.some((fd) => fd < 0)) return true // gone meanwhile
     for (;;) {
-      if (fds.some((fd) => fd < 0)) return true // gone meanwhile
       const [old, now] = fds.map((fd, i) => buffers[i]!.subarray(0, readSync(fd, buffers[i]!, 0, buffers[i]!.length, null)))
       if (!old!.equals(now!)) return true
       if (now!.length === 0) return false

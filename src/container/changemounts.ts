@@ -9,14 +9,14 @@ import { actAs } from '../sys/usernamespace.ts'
 import { attachElsewhere, detachTree, detachedTmpfs, makePrivate, makeReadonly, unmountElsewhere } from '../sys/mount.ts'
 import type { Container } from './container.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
-import { parseMount, type MountBody } from './mounts.ts'
+import { destinationsOf, parseMount, type MountBody } from './mounts.ts'
 import { claimVolumes, dropMount, enterMounts, fillVolumes, makeInRoot } from './volumes.ts'
 
 /** Gives a container, running or not, one more mount. The caller holds its lock, and saves. */
 export async function addMount(deps: ContainerDeps, container: Container, body: MountBody): Promise<void> {
   const { record } = container
   const point = parseMount(body, record.host.VolumeDriver)
-  if ([...record.mounts.map(({ destination }) => destination), ...Object.keys(record.host.Tmpfs ?? {})].includes(point.destination)) throw conflict(`Duplicate mount point: ${point.destination}`)
+  if (destinationsOf(record).includes(point.destination)) throw conflict(`Duplicate mount point: ${point.destination}`)
   await claimVolumes(deps, record.id, [point])
   const alone = { ...record, mounts: [point] }
   try {

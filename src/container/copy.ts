@@ -10,7 +10,7 @@ import { withDescriptor } from '../archive/archive.ts'
 import { cleanPath } from '../libcontainer/rootfs.ts'
 import type { Container } from './container.ts'
 import { remapOf, type ContainerDeps } from './deps.ts'
-import type { MountPoint } from './mounts.ts'
+import { destinationsOf, type MountPoint } from './mounts.ts'
 import { withAssembled } from './volumes.ts'
 
 /** Runs `work` with the container's root, and what is mounted there: through its process where it runs, else put together
@@ -80,7 +80,7 @@ export async function copyOut(deps: ContainerDeps, container: Container, path: s
     const clean = cleanPath(path)
     const name = posix.basename(clean)
     const as = path.endsWith('/.') ? '.' : name || '.'
-    const mounts = [...container.record.mounts.map(({ destination }) => destination), ...Object.keys(container.record.host.Tmpfs ?? {})].map((destination) => mountAt(root, destination))
+    const mounts = destinationsOf(container.record).map((destination) => mountAt(root, destination))
     await deps.archiver.packTo(begin(stat), root, { path: Buffer.from(/\/\.?$/.test(path) ? `${clean}/` : clean).toString('latin1'), as: Buffer.from(as).toString('latin1'), idMaps, mounts }, signal)
   })
 }

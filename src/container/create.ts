@@ -46,6 +46,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
     state: { status: 'created', pid: 0, exitCode: 0, error: '', oomKilled: false, startedAt: NEVER, finishedAt: NEVER },
   }
   if (!config.Hostname) config.Hostname = host.NetworkMode === 'host' ? deps.hostname : host.NetworkMode.startsWith('container:') ? '' : hostnameOf(record)
+  const size = sizeOf(host)
   logOf(deps, record) // which says what is wrong with its options
   deps.failpoint('create.checked')
   // the record last: what a crash leaves half-made has no owner, and is swept
@@ -53,7 +54,7 @@ export async function createContainer(deps: ContainerDeps, input: CreateInput): 
   try {
     await claimVolumes(deps, id, mounts)
     deps.failpoint('create.volumes')
-    await deps.layers.createWritable(id, image.topLayer, sizeOf(host))
+    await deps.layers.createWritable(id, image.topLayer, size)
     deps.failpoint('create.layer')
     writeFiles(deps, record)
     deps.failpoint('create.files')
@@ -165,7 +166,6 @@ function checkAll(deps: ContainerDeps, config: ContainerConfig, host: HostConfig
     if (!target.startsWith('/')) throw invalid(`invalid mount path: '${target}' mount path must be absolute`)
     checkTmpfsOptions(options)
   }
-  sizeOf(host)
   checkRestartPolicy(host.RestartPolicy)
   if (host.AutoRemove && host.RestartPolicy.Name !== 'no') throw invalid('can\'t create \'AutoRemove\' container with restart policy')
   return warnings
@@ -181,11 +181,10 @@ export function checkRestartPolicy({ Name, MaximumRetryCount }: HostConfig['Rest
 
 function checkNamespaces(deps: ContainerDeps, config: ContainerConfig, host: HostConfig): void {
   const { NetworkMode, PidMode, IpcMode, UTSMode, UsernsMode, CgroupnsMode } = host
-  if (NetworkMode.startsWith('container:')) named(() => deps.containers.resolve(NetworkMode.slice('container:'.length)))
-  if (PidMode.startsWith('container:')) named(() => deps.containers.resolve(PidMode.slice('container:'.length)))
-  else if (PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
-  if (IpcMode.startsWith('container:')) named(() => deps.containers.resolve(IpcMode.slice('container:'.length)))
-  else if (!['private', 'host', 'none', 'shareable'].includes(IpcMode)) throw invalid('invalid IPC mode: ' + IpcMode)
+  const joins = (mode: string): boolean => named(() => deps.containers.lender(mode)) !== undefined
+  joins(NetworkMode)
+  if (!joins(PidMode) && PidMode !== '' && PidMode !== 'host' && PidMode !== 'private') throw invalid('invalid PID mode: ' + PidMode)
+  if (!joins(IpcMode) && !['private', 'host', 'none', 'shareable'].includes(IpcMode)) throw invalid('invalid IPC mode: ' + IpcMode)
   if (UTSMode === 'host' && config.Hostname) throw invalid('conflicting options: hostname and the UTS mode')
   if (UTSMode !== '' && UTSMode !== 'host') throw invalid('invalid UTS mode: ' + UTSMode)
   if (UsernsMode !== '' && UsernsMode !== 'host') throw invalid('invalid user namespace mode: ' + UsernsMode)

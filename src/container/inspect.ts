@@ -36,7 +36,7 @@ export function stateOf(record: ContainerRecord): Record<string, unknown> {
 /** The API's ContainerInspectResponse. */
 export async function inspectContainer(deps: ContainerDeps, container: Container, size: boolean): Promise<object> {
   const { record } = container
-  const directory = containerDirectory(deps, record.host.NetworkMode.startsWith('container:') ? deps.containers.resolve(record.host.NetworkMode.slice(10)).id : record.id)
+  const directory = containerDirectory(deps, deps.containers.lender(record.host.NetworkMode)?.id ?? record.id)
   const { StopTimeout, Healthcheck, MacAddress, ...config } = record.config
   const labels = labelsOf(parseSecurityOptions(record.host.SecurityOpt ?? []), record.host, deps.facts)
   return {

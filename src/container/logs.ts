@@ -1,3 +1,4 @@
+import { setImmediate as immediate } from 'node:timers/promises'
 import { FRAME_HEAD, STREAM, writeFrameHead } from '../api/frames.ts'
 import { messageOf, system, unsupported } from '../lib/errors.ts'
 import type { LogDriver, LogEntry, LogInfo, LogQuery } from '../logdriver/driver.ts'
@@ -50,7 +51,15 @@ export async function openContainerLog(deps: ContainerDeps, container: Container
 export function readLog(deps: ContainerDeps, container: Container, query: LogQuery): AsyncIterable<LogEntry[]> {
   const log = container.log ?? logOf(deps, container.record)
   if (!log.read) throw unsupported('configured logging driver does not support reading')
-  return log.read({ ...query, follow: query.follow && container.log !== undefined })
+  return inTurns(log.read({ ...query, follow: query.follow && container.log !== undefined }))
+}
+
+/** Other requests come between the parts of a long log. */
+async function* inTurns(batches: AsyncIterable<LogEntry[]>): AsyncGenerator<LogEntry[]> {
+  for await (const batch of batches) {
+    yield batch
+    await immediate()
+  }
 }
 
 /** How entries look on the wire: `raw` without frame headers, with their times, with what the log options added. */

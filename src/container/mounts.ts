@@ -184,6 +184,11 @@ function lentBy(text: string, lender: (name: string) => readonly MountPoint[]): 
   return lender(name).map((point) => ({ ...point, writable: point.writable && parsed.writable, mode, ...(point.type === 'volume' && { copy: false, anonymous: false }) }))
 }
 
+/** Where something is mounted in a container: its mounts, and those of `--tmpfs`. */
+export function destinationsOf({ mounts, host }: { mounts: readonly MountPoint[], host: Pick<HostConfig, 'Tmpfs'> }): string[] {
+  return [...mounts.map(({ destination }) => destination), ...Object.keys(host.Tmpfs ?? {})]
+}
+
 /** What tmpfs itself reads (kernel: filesystems/tmpfs). */
 const tmpfsOptions = new Set(['size', 'mode', 'uid', 'gid', 'nr_inodes', 'nr_blocks', 'mpol', 'huge', 'noswap', 'inode32', 'inode64'])
 

@@ -1,4 +1,3 @@
-import { setImmediate as immediate } from 'node:timers/promises'
 import { parseDetachKeys } from '../api/detach.ts'
 import { PATH_STAT_HEADER, encodePathStat } from '../api/pathstat.ts'
 import { conflict, invalid } from '../lib/errors.ts'
@@ -210,7 +209,6 @@ export function containerRoutes(deps: ContainerDeps): Route[] {
       for await (const batch of entries) {
         const asked = wants.stdout && wants.stderr ? batch : batch.filter(({ stream }) => wants[stream])
         if (asked.length) await writeAll(response, encodeEntries(asked, { raw, timestamps, details }))
-        await immediate() // other requests come between the parts of a long log
         if (call.signal.aborted) return
       }
       response.end()

@@ -46,10 +46,8 @@ export async function launch(deps: ContainerDeps, container: Container): Promise
     const remap = remapOf(deps, record.host)
     const mounts = await enterMounts(deps, record)
     deps.failpoint('start.mounts')
-    if (record.host.NetworkMode.startsWith('container:')) {
-      const { Hostname, Domainname } = deps.containers.resolve(record.host.NetworkMode.slice('container:'.length)).record.config
-      Object.assign(record.config, { Hostname, Domainname }) // as in the files of names, which are the other's
-    }
+    const lender = deps.containers.lender(record.host.NetworkMode)?.record.config
+    if (lender) Object.assign(record.config, { Hostname: lender.Hostname, Domainname: lender.Domainname }) // as in the files of names, which are its
     const spec = buildSpec({
       record, mounts, user, facts: deps.facts, remap, joined: joinedOf(deps, record), files: etcFiles(deps, record), cgroupPath: cgroup.path, initPath: deps.initPath,
     })
@@ -108,7 +106,7 @@ export function cgroupPathOf(deps: ContainerDeps, { host, id }: ContainerRecord)
 }
 
 function etcFiles(deps: ContainerDeps, record: ContainerRecord): Record<string, string> {
-  const owner = record.host.NetworkMode.startsWith('container:') ? deps.containers.resolve(record.host.NetworkMode.slice(10)).id : record.id
+  const owner = deps.containers.lender(record.host.NetworkMode)?.id ?? record.id
   const directory = containerDirectory(deps, owner)
   return Object.fromEntries(['resolv.conf', 'hostname', 'hosts'].map((name) => [`/etc/${name}`, join(directory, name)]))
 }
@@ -116,8 +114,8 @@ function etcFiles(deps: ContainerDeps, record: ContainerRecord): Record<string, 
 function joinedOf(deps: ContainerDeps, { host }: ContainerRecord): Joined {
   const joined: Joined = {}
   const join = (kind: 'pid' | 'ipc' | 'network', mode: string, what: string): void => {
-    if (!mode.startsWith('container:')) return
-    const other = deps.containers.resolve(mode.slice(10))
+    const other = deps.containers.lender(mode)
+    if (!other) return
     if (!other.process) throw conflict(`cannot join ${what} of a non running container: ${other.id}`)
     if (kind === 'ipc' && !/^(shareable$|container:)/.test(other.record.host.IpcMode)) throw conflict(`can't join IPC of container ${other.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)`)
     joined[kind] = other.process.pid

@@ -4,6 +4,7 @@ import { Container } from './container.ts'
 import { isRunning, type ContainerRecord } from './record.ts'
 
 const NAMES = '/containers'
+const JOINS = 'container:'
 /** How long the end of a container that is gone is told, in milliseconds. */
 const REMEMBERED = 10_000
 const legalName = /^\/?[a-zA-Z0-9][a-zA-Z0-9_.-]+$/
@@ -34,6 +35,11 @@ export class ContainerStore {
       if (found.length > 1) throw invalid(`multiple IDs found with provided prefix: ${text}`)
     }
     throw notFound(`No such container: ${text}`)
+  }
+
+  /** The container whose namespace a mode joins, `container:NAME`; undefined of another mode. */
+  lender(mode: string): Container | undefined {
+    return mode.startsWith(JOINS) ? this.resolve(mode.slice(JOINS.length)) : undefined
   }
 
   find(id: string): Container | undefined {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { LogDriver, LogEntry, LogQuery } from './driver.ts'
 
 /** What every log driver must do that can be read. `open` makes a driver on the same log each time it is called within a
@@ -43,9 +44,9 @@ export function logDriverConformance(name: string, open: (log: string) => LogDri
   test(`${name}: the last entries, and those of a time`, async () => {
     const log = await started('parts')
     for (let i = 0; i < 2000; i++) log.write('stdout', Buffer.from(`line ${i}\n`))
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await sleep(20)
     const middle = Date.now()
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await sleep(20)
     for (let i = 2000; i < 2010; i++) log.write('stderr', Buffer.from(`line ${i}\n`))
     log.close()
     const again = open('parts')
@@ -67,7 +68,7 @@ export function logDriverConformance(name: string, open: (log: string) => LogDri
       for await (const batch of log.read!({ follow: true, signal } as LogQuery)) into.push(...batch.map(({ line }) => line))
     }
     const [all, some] = [follow(new AbortController().signal, heard), follow(gone.signal, [])]
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    await sleep(20)
     gone.abort()
     await some
     log.write('stdout', Buffer.from('after\n'))
